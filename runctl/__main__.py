@@ -1,0 +1,5 @@
+"""`python -m runctl`."""
+
+from runctl.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""The command line: one file per command, imported when it is asked for.
+
+Why a table: `runctl status` must not pay for the other commands. The first word decides which module is loaded;
+only the help and shell completion load all of them, and those modules import nothing but typer.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from runctl import __version__
+from runctl.errors import Exit, RunctlError
+
+COMMANDS = (
+    "preflight",
+    "estimate",
+    "encode",
+    "launch",
+    "status",
+    "logs",
+    "wait",
+    "stop",
+    "resume",
+    "pull",
+    "config",
+    "gpus",
+    "rules",
+)
+ALIASES = {"check": "preflight", "ps": "status", "ls": "status", "list": "status", "cancel": "stop"}
+
+HELP = """Take an ML training run from a YAML file to an accounted-for result.
+
+\b
+  runctl preflight configs/quickstart.yaml          is this safe, how long, how much?
+  runctl launch configs/quickstart.yaml --detach    returns when step 1 has run
+  runctl status                                     every run: where it is, how it is
+  runctl logs -f RUN · stop RUN · resume RUN · pull RUN
+"""
+EPILOG = (
+    "Exit codes: 0 fine · 1 findings · 2 usage · 3 internal error · 4 refused by policy · 5 provider · "
+    "6 run failed or stopped · 7 run killed by a guard · 8 a wait timed out · 130 Ctrl-C."
+)
+
+
+def main() -> None:
+    """Entry point of `runctl`."""
+    first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    completing = any(name.endswith("_COMPLETE") and "RUNCTL" in name for name in os.environ)
+    chosen = ALIASES.get(first or "", first)
+    build([chosen] if chosen in COMMANDS and not completing else COMMANDS)(prog_name="runctl")
+
+
+def build(names: Any = COMMANDS) -> typer.Typer:
+    """The typer app with the given commands."""
+    app = typer.Typer(
+        help=HELP,
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in names:
+        if importlib.util.find_spec(f"runctl.cli.{name}") is None:
+            continue
+        module = importlib.import_module(f"runctl.cli.{name}")
+        if hasattr(module, "app"):
+            for command in module.app.registered_commands:
+                command.callback = guarded(command.callback)
+            app.add_typer(module.app, name=name)
+            continue
+        app.command(name)(guarded(module.command))
+        for alias, target in ALIASES.items():
+            if target == name:
+                app.command(alias, hidden=True)(guarded(module.command))
+    return app
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a person can fix into one message and its exit code; anything else is a defect, exit 3."""
+    if hasattr(function, "__wrapped__"):
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except RunctlError as error:
+            from runctl import view
+
+            view.print_error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted\n")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            _internal(error)
+            raise typer.Exit(Exit.INTERNAL) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if type(error).__module__.startswith(("typer", "click")):
+                raise
+            _internal(error)
+            raise typer.Exit(Exit.INTERNAL) from None
+
+    return call
+
+
+def _internal(error: Exception) -> None:
+    if os.environ.get("RUNCTL_DEBUG"):
+        raise error
+    sys.stderr.write(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "hint: this is a defect of runctl, not of your config; RUNCTL_DEBUG=1 shows the traceback to report\n"
+    )
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"runctl {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", callback=_version, is_eager=True),
+) -> None:
+    pass

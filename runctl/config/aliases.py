@@ -1,0 +1,110 @@
+"""Older spellings that teams' files use, mapped onto today's keys with a note, or refused by name.
+
+Why here and not in the model: an alias is a courtesy to files, not a second name for a thing. After this step
+only the names of `RunConfig` exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runctl.yamldoc import Path
+
+RENAMED: dict[Path, Path] = {
+    ("training", "num_epochs"): ("training", "epochs"),
+    ("training", "train_split"): ("data", "train_split"),
+    ("training", "log_interval"): ("training", "log_every"),
+}
+UNUSED: dict[Path, str] = {
+    ("save_dir",): "checkpoints lie in runs/<run>/checkpoints",
+}
+ONLY_OFF: dict[Path, str] = {
+    ("data", "dataset_dir"): "give the replays to `runctl encode --replays` and set data.encoded",
+    ("data", "stage_filter"): "filter the replays before encoding them",
+    ("data", "character_filter"): "filter the replays before encoding them",
+    ("training", "device"): "",
+    ("encoding", "press_events"): "runctl does not encode press events",
+    ("encoding", "lookahead"): "runctl predicts the next frame only",
+}
+
+
+@dataclass
+class Aliased:
+    """`data` with today's keys; `moved` maps a new path to the path that the file used."""
+
+    data: dict[str, Any]
+    moved: dict[Path, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[tuple[Path, str, str]] = field(default_factory=list)  # path, message, hint
+
+
+def apply(data: dict[str, Any]) -> Aliased:
+    """Rename, drop and refuse old spellings in a copy of `data`."""
+    copy = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    result = Aliased(copy)
+    for path, hint in ONLY_OFF.items():
+        value = _get(copy, path)
+        if value is None and _has(copy, path) or value in (False, 0):
+            _drop(copy, path)
+        elif _has(copy, path) and path != ("training", "device"):
+            result.problems.append((path, f"{'.'.join(map(str, path))}: {value!r} is not supported", hint))
+            _drop(copy, path)
+    for path, why in UNUSED.items():
+        if _has(copy, path):
+            _drop(copy, path)
+            result.notes.append(f"{'.'.join(map(str, path))} is not used: {why}")
+    for old, new in RENAMED.items():
+        if _has(copy, old):
+            _move(result, old, new)
+    _refuse_other_architectures(result)
+    return result
+
+
+def _move(result: Aliased, old: Path, new: Path) -> None:
+    data, names = result.data, (".".join(map(str, old)), ".".join(map(str, new)))
+    if _has(data, new):
+        result.problems.append((old, f"{names[0]} and {names[1]} are one setting, given twice", f"keep {names[1]}"))
+        _drop(data, old)
+        return
+    section = data.setdefault(new[0], {})
+    if isinstance(section, dict):
+        section[new[1]] = _get(data, old)
+        result.moved[new] = old
+        result.notes.append(f"{names[0]} is read as {names[1]}")
+        _drop(data, old)
+
+
+def _refuse_other_architectures(result: Aliased) -> None:
+    model = result.data.get("model")
+    if not isinstance(model, dict):
+        return
+    arch = model.get("arch")
+    foreign = {"hidden_dim", "trunk_dim"} & set(model)
+    if arch == "mamba2" or (arch is None and not foreign):
+        return
+    name = repr(arch) if arch is not None else f"that has {', '.join(sorted(foreign))}"
+    path: Path = ("model", "arch") if arch is not None else ("model", sorted(foreign)[0])
+    result.problems.append((path, f"runctl does not train the architecture {name}; known: mamba2", "set model.arch: mamba2"))
+    for key in [*foreign, "arch"]:
+        model.pop(key, None)
+
+
+def _walk(data: dict[str, Any], path: Path, then: Callable[[dict[Any, Any]], Any]) -> Any:
+    node: Any = data
+    for key in path[:-1]:
+        node = node.get(key) if isinstance(node, dict) else None
+    return then(node) if isinstance(node, dict) else None
+
+
+def _has(data: dict[str, Any], path: Path) -> bool:
+    return bool(_walk(data, path, lambda node: path[-1] in node))
+
+
+def _get(data: dict[str, Any], path: Path) -> Any:
+    return _walk(data, path, lambda node: node.get(path[-1]))
+
+
+def _drop(data: dict[str, Any], path: Path) -> None:
+    _walk(data, path, lambda node: node.pop(path[-1], None))

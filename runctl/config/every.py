@@ -1,0 +1,56 @@
+"""`Every`: how often something happens, in optimizer steps, in time or in epochs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
+
+from runctl.units import parse_duration
+
+_STEPS = re.compile(r"\s*([\d_]+)\s*(?:steps?)?\s*")
+_EPOCHS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*epochs?\s*")
+
+
+class Every(BaseModel):
+    """Exactly one of the three is set. Written as `500`, `"500 steps"`, `"5m"` or `"1 epoch"`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = None
+    seconds: float | None = None
+    epochs: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, data: Any) -> Any:
+        if isinstance(data, bool) or not isinstance(data, str | int | float):
+            return data
+        text = str(data)
+        if match := _STEPS.fullmatch(text):
+            return {"steps": int(match[1])}
+        if match := _EPOCHS.fullmatch(text):
+            return {"epochs": float(match[1])}
+        try:
+            return {"seconds": parse_duration(text)}
+        except ValueError:
+            raise ValueError(f"{text!r} is no cadence; write it as '500 steps', '5m' or '1 epoch'") from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Every:
+        given = [value for value in (self.steps, self.seconds, self.epochs) if value is not None]
+        if len(given) != 1 or given[0] <= 0:
+            raise ValueError("a cadence is one number above zero: '500 steps', '5m' or '1 epoch'")
+        return self
+
+    @model_serializer
+    def _text(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps} steps"
+        if self.epochs is not None:
+            return f"{self.epochs:g} epochs"
+        return f"{self.seconds:g}s"

@@ -1,0 +1,241 @@
+"""Load a config: YAML → aliases → overrides → `RunConfig`; every problem at once, each with file:line:col."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runctl import yamldoc
+from runctl.config import aliases
+from runctl.config.model import RUN_NAME, RunConfig
+from runctl.errors import ConfigError, Problem, UsageError, did_you_mean
+
+_OVERRIDE_FILE = "--set"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value of the effective config came from."""
+
+    kind: Literal["file", "default", "override", "alias"]
+    position: yamldoc.Position | None = None
+
+    def __str__(self) -> str:
+        if self.kind in ("default", "override"):
+            return {"default": "default", "override": "--set"}[self.kind]
+        return f"{self.position}"
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A valid config with its file. `origins` has one entry for every leaf, by dotted key (`training.lr`)."""
+
+    config: RunConfig
+    document: yamldoc.Document
+    path: Path
+    origins: dict[str, Origin]
+    notes: list[str] = field(default_factory=list)
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Read and validate a config.
+
+    `overrides` are `key.path=value` texts; the value is read as YAML and typed by the field it sets.
+    Raises UsageError (missing file, not YAML, malformed override) and ConfigError (every other problem, at once).
+    """
+    document = yamldoc.load(path)
+    if document.data is None:
+        raise UsageError(f"{path} is empty", hint="start from one of configs/*.yaml")
+    if not isinstance(document.data, dict):
+        raise UsageError(f"{path} holds a {_kind(document.data)}, not a mapping of settings")
+    aliased = aliases.apply({str(key): value for key, value in document.data.items()})
+    data = aliased.data
+    data.setdefault("name", _name_from(Path(path)))
+    overridden: dict[yamldoc.Path, str] = {}
+    for text in overrides:
+        key, value = _parse_override(text)
+        _set(data, key, value, text)
+        overridden[key] = text
+
+    problems = [_duplicate(duplicate) for duplicate in document.duplicates]
+    problems += [_located(document, aliased.moved, where, message, hint) for where, message, hint in aliased.problems]
+    config: RunConfig | None = None
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        problems += [
+            _problem(document, aliased.moved, overridden, details) for details in error.errors(include_url=False)
+        ]
+    if config is not None:
+        problems += _beyond_types(config, document, aliased.moved)
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
+    origins = dict(_origins(config, data, document, aliased.moved, overridden))
+    return LoadedConfig(config, document, Path(path), origins, aliased.notes)
+
+
+def _beyond_types(config: RunConfig, document: yamldoc.Document, moved: dict[yamldoc.Path, yamldoc.Path]) -> list[Problem]:
+    """What the types alone cannot say: names, tasks, and sections that a task needs."""
+    from runctl import tasks
+
+    problems = []
+    if not RUN_NAME.fullmatch(config.name) or ".." in config.name:
+        hint = "use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        problems.append(_located(document, moved, ("name",), f"{config.name[:60]!r} cannot be a run's name", hint))
+    if config.task not in tasks.names():
+        known = ", ".join(tasks.names())
+        hint = did_you_mean(config.task, tasks.names()) or "a program of your own is task: command"
+        problems.append(_located(document, moved, ("task",), f"unknown task '{config.task}'; known: {known}", hint))
+    if config.task == "command" and config.command is None:
+        hint = "add: command: {argv: [python, train.py]}"
+        problems.append(_located(document, moved, ("task",), "task: command needs a command section", hint))
+    return problems
+
+
+def _problem(
+    document: yamldoc.Document,
+    moved: dict[yamldoc.Path, yamldoc.Path],
+    overridden: dict[yamldoc.Path, str],
+    details: ErrorDetails,
+) -> Problem:
+    path = tuple(details["loc"])
+    dotted = ".".join(str(part) for part in path)
+    rule, hint = "CF100", None
+    if details["type"] == "extra_forbidden":
+        rule, message = "CF101", f"unknown key '{dotted}'"
+        known = _fields_at(path[:-1])
+        hint = did_you_mean(str(path[-1]), known) or _elsewhere(str(path[-1])) or f"known here: {', '.join(known)}"
+    elif details["type"] == "missing":
+        message = f"'{dotted}' is missing"
+    elif details["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        message = f"'{dotted}' must be a section of settings, not {_shown(details['input'])}"
+    else:
+        text = details["msg"].removeprefix("Value error, ")
+        text = re.sub(r"^Input should be", "must be", text)
+        message = f"{dotted}: {text}" + ("" if "section" in text else f", not {_shown(details['input'])}")
+        if details["type"] == "value_error":
+            message = f"{dotted}: {text}"
+    for key, override in overridden.items():
+        if path[: len(key)] == key:
+            return Problem(f"{message} (--set {override})", _OVERRIDE_FILE, None, None, hint, rule)
+    return _located(document, moved, path, message, hint, rule)
+
+
+def _located(
+    document: yamldoc.Document,
+    moved: dict[yamldoc.Path, yamldoc.Path],
+    path: yamldoc.Path,
+    message: str,
+    hint: str | None,
+    rule: str = "CF100",
+) -> Problem:
+    position = document.position(moved.get(path[:2], path))
+    return Problem(message, position.file, position.line, position.column, hint, rule)
+
+
+def _duplicate(duplicate: yamldoc.DuplicateKey) -> Problem:
+    dotted = ".".join(str(part) for part in duplicate.path)
+    message = f"'{dotted}' is given twice; first at line {duplicate.first.line}"
+    second = duplicate.second
+    return Problem(message, second.file, second.line, second.column, "keep one of the two", "CF103")
+
+
+def _parse_override(text: str) -> tuple[yamldoc.Path, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not all(key.strip().split(".")):
+        raise UsageError(f"--set {text!r} is not key=value", hint="write it as --set training.batch_size=256")
+    return tuple(key.strip().split(".")), yamldoc.parse(value, _OVERRIDE_FILE).data
+
+
+def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> None:
+    node = data
+    for depth, part in enumerate(path[:-1]):
+        child = node.get(str(part))
+        if child is None:
+            child = node[str(part)] = {}
+        if not isinstance(child, dict):
+            raise UsageError(f"--set {text}: {'.'.join(map(str, path[: depth + 1]))} is not a section")
+        node = child
+    last = str(path[-1])
+    if path == ("training", "epochs"):
+        node.pop("steps", None)
+    if path == ("training", "steps"):
+        node.pop("epochs", None)
+    node[last] = value
+
+
+def _origins(
+    config: BaseModel,
+    data: Any,
+    document: yamldoc.Document,
+    moved: dict[yamldoc.Path, yamldoc.Path],
+    overridden: dict[yamldoc.Path, str],
+    prefix: yamldoc.Path = (),
+) -> Iterator[tuple[str, Origin]]:
+    for name in type(config).model_fields:
+        path, value = (*prefix, name), getattr(config, name)
+        given = data.get(name) if isinstance(data, dict) else None
+        if isinstance(value, BaseModel) and isinstance(given, dict | None) and _is_section(value):
+            yield from _origins(value, given, document, moved, overridden, path)
+            continue
+        dotted = ".".join(str(part) for part in path)
+        source = moved.get(path, path)
+        if any(path[: len(key)] == key for key in overridden):
+            yield dotted, Origin("override")
+        elif source in document.keys:
+            yield dotted, Origin("alias" if path in moved else "file", document.keys[source])
+        else:
+            yield dotted, Origin("default")
+
+
+def _is_section(value: BaseModel) -> bool:
+    from runctl.config.model import Section
+
+    return isinstance(value, Section)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+        inner = _model_of(candidate) if candidate is not annotation and get_args(candidate) else None
+        if inner:
+            return inner
+    return None
+
+
+def _fields_at(path: Sequence[Any]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in path:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        model = _model_of(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _elsewhere(key: str) -> str | None:
+    """Where a key that is unknown here would belong."""
+    for section, info in RunConfig.model_fields.items():
+        model = _model_of(info.annotation)
+        if model is not None and key in model.model_fields:
+            return f"'{key}' belongs to the section '{section}'"
+    return None
+
+
+def _name_from(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._") or "run"
+
+
+def _kind(data: Any) -> str:
+    return {list: "list", str: "text", int: "number", float: "number", bool: "true/false"}.get(type(data), "value")
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

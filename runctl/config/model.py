@@ -1,0 +1,215 @@
+"""`RunConfig`: the frozen form of a config, one class for each section of the YAML.
+
+Every default stands here and nowhere else. Durations are seconds, sizes are bytes; both are written as people
+write them (`5m`, `64GiB`). A value's meaning is its field's description: `runctl config schema` prints them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from runctl.config.every import Every
+from runctl.units import parse_bytes, parse_duration
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_bytes)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Simulate(Section):
+    """Games from the built-in simulator, for runs that need no dataset."""
+
+    games: Annotated[int, Field(ge=2, le=100_000)] = Field(48, description="how many games to simulate")
+    seconds: Annotated[float, Field(ge=2, le=3600)] = Field(30.0, description="length of a game, at 60 frames/s")
+    seed: int = Field(1, description="equal seeds give equal games")
+
+
+class Data(Section):
+    """Where the frames come from."""
+
+    encoded: str | None = Field(None, description="folder of the encoded dataset, relative to the project")
+    simulate: Simulate | None = Field(None, description="simulate and encode games within the run")
+    train_split: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="share of the games trained on")
+    max_games: Annotated[int, Field(ge=0)] | None = Field(None, description="encode at most so many; 0 or null: all")
+
+
+class Encoding(Section):
+    """How raw games become tensors. The first four keys and the vocabularies decide what an encoded dataset
+    holds (its digest); scales and embedding widths belong to the model that reads it."""
+
+    state_age_as_embed: bool = Field(False, description="frames in the current action as an id, else as a number")
+    projectiles: bool = Field(False, description="nearest item (dx, dy) and the number of active items")
+    state_flags: bool = Field(False, description="the 40 state-flag bits")
+    hitstun: bool = Field(False, description="frames of hitstun left")
+    action_vocab: Width = 400
+    jumps_vocab: Width = 8
+    character_vocab: Width = 33
+    l_cancel_vocab: Width = 3
+    hurtbox_vocab: Width = 3
+    ground_vocab: Width = 32
+    last_attack_vocab: Width = 64
+    state_age_embed_vocab: Width = 150
+    stage_vocab: Width = 33
+    action_embed_dim: Width = 32
+    jumps_embed_dim: Width = 4
+    character_embed_dim: Width = 8
+    l_cancel_embed_dim: Width = 2
+    hurtbox_embed_dim: Width = 2
+    ground_embed_dim: Width = 4
+    last_attack_embed_dim: Width = 8
+    state_age_embed_dim: Width = 8
+    stage_embed_dim: Width = 4
+    xy_scale: Scale = 0.05
+    percent_scale: Scale = 0.01
+    shield_scale: Scale = 0.01
+    velocity_scale: Scale = 0.05
+    hitlag_scale: Scale = 0.1
+    stocks_scale: Scale = 0.25
+    combo_scale: Scale = 0.1
+    hitstun_scale: Scale = 0.02
+    state_age_scale: Scale = 0.01
+
+
+class Model(Section):
+    """The network: Mamba-2 blocks over a window of `context_len` frames."""
+
+    arch: Literal["mamba2"] = "mamba2"
+    d_model: Annotated[int, Field(ge=1, le=65_536)] = 256
+    n_layers: Annotated[int, Field(ge=1, le=1_000)] = 2
+    d_state: Annotated[int, Field(ge=1, le=4_096)] = 64
+    headdim: Annotated[int, Field(ge=1, le=4_096)] = 64
+    expand: Annotated[int, Field(ge=1, le=16)] = 2
+    d_conv: Annotated[int, Field(ge=2, le=16)] = 4
+    context_len: Annotated[int, Field(ge=2, le=1_000_000)] = Field(10, description="frames in a window (K)")
+    chunk_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(10, description="frames in a chunk of the SSD scan")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class Training(Section):
+    """One optimizer step reads `batch_size × accumulation` windows. Steps and epochs are totals of the run."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data, in total")
+    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimizer steps, in total")
+    batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = Field(512, description="windows per forward pass")
+    accumulation: Annotated[int, Field(ge=1, le=100_000)] = Field(1, description="forward passes per optimizer step")
+    lr: Annotated[float, Field(gt=0)] = Field(3e-4, description="peak learning rate of AdamW")
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="final rate ÷ peak rate")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(100, description="optimizer steps of linear warm-up")
+    weight_decay: Weight = 1e-5
+    grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="clip the gradient's norm; 0: never")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 means autocast; weights stay fp32")
+    delta_target: Literal["delta", "residual"] = Field(
+        "delta", description="predict a frame's change, or its difference from the last change"
+    )
+    scheduled_sampling: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of windows corrupted")
+    ss_noise_scale: Weight = Field(0.1, description="standard deviation of the noise, in scaled units")
+    ss_anneal_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="epochs until the full rate")
+    ss_corrupt_frames: Annotated[int, Field(ge=1)] = Field(3, description="the last n frames of a window")
+    seed: int | None = Field(None, description="null: 0, and preflight says so")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads; null: all cores")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    log_every: Annotated[int, Field(ge=1)] = Field(50, description="optimizer steps between metric rows")
+    validate_every: Every = Field(Every(epochs=1), description="steps, a duration or epochs; also at the end")
+    validation_windows: Annotated[int, Field(ge=1)] | None = Field(None, description="null: all held-out windows")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Training:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give either epochs or steps, not both: each is the run's total")
+        return self
+
+
+class LossWeights(Section):
+    continuous: Weight = 1.0
+    velocity: Weight = 0.5
+    dynamics: Weight = 0.5
+    binary: Weight = 0.5
+    action: Weight = 2.0
+    jumps: Weight = 0.5
+    l_cancel: Weight = 0.3
+    hurtbox: Weight = 0.3
+    ground: Weight = 0.3
+    last_attack: Weight = 0.3
+
+
+class Checkpoint(Section):
+    every: Every | None = Field(Every(seconds=600), description="`5m`, `500 steps`, or `never`")
+    keep_last: Annotated[int, Field(ge=1)] = 3
+    keep_best: Annotated[int, Field(ge=0)] = 1
+    metric: str = "val/loss"
+    mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("every") in ("never", 0, False):
+            return {**data, "every": None}
+        return data
+
+
+class Compute(Section):
+    backend: str = Field("local", description="where the run executes")
+    gpu: str | None = Field(None, description="NAME or NAME:COUNT of the catalogue (`runctl gpus`); null: CPU")
+    cpu: Annotated[float, Field(gt=0)] | None = Field(None, description="CPU cores to ask for")
+    memory: Size | None = Field(None, description="host memory to ask for")
+    disk: Size | None = Field(None, description="disk to ask for")
+    timeout: Duration | None = Field(None, description="longest time of one attempt")
+    retries: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class Budget(Section):
+    max_cost_usd: Weight | None = None
+    max_hours: Weight | None = None
+
+
+class Guard(Section):
+    """A condition that flags or ends a running run."""
+
+    when: str
+    after: str | None = None
+    do: Literal["note", "notify", "checkpoint", "stop", "kill"] = "stop"
+    why: str | None = None
+
+
+class Tracking(Section):
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str | None = None
+    entity: str | None = None
+
+
+class Command(Section):
+    """A program of the user's own, for `task: command`; never a shell string."""
+
+    argv: Annotated[list[str], Field(min_length=1)]
+    cwd: str | None = Field(None, description="working folder, relative to the project")
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class RunConfig(Section):
+    """One experiment."""
+
+    name: str = Field(description="the run's name; a config without one is named after its file")
+    task: str = "worldmodel"
+    data: Data = Data()
+    encoding: Encoding = Encoding()
+    model: Model = Model()
+    training: Training = Training()
+    loss_weights: LossWeights = LossWeights()
+    command: Command | None = None
+    checkpoint: Checkpoint = Checkpoint()
+    compute: Compute = Compute()
+    budget: Budget = Budget()
+    guards: list[Guard] = Field(default_factory=list)
+    tracking: Tracking = Tracking()
+    card: str | None = Field(None, description="path of the run card")

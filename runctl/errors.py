@@ -1,0 +1,115 @@
+"""The error tree: everything a person can fix, with a hint and an exit code (README, "Exit codes").
+
+Why one tree: the command line turns any `RunctlError` into one message in three beats (what, where and why,
+what to do) and its exit code. Anything else that escapes is a defect of runctl and exits with 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    INTERNAL = 3
+    REFUSED = 4
+    PROVIDER = 5
+    RUN_FAILED = 6
+    RUN_KILLED = 7
+    WAIT_TIMEOUT = 8
+    INTERRUPTED = 130
+
+
+class RunctlError(Exception):
+    """A problem that a person can fix: `message` says what and where, `hint` says what to do."""
+
+    exit_code = Exit.USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RunctlError):
+    """A wrong argument, a missing file, a YAML file that cannot be parsed, a run name that cannot be."""
+
+
+class RefusedError(RunctlError):
+    """Refused by budget, sign-off or policy; the hint names the command that would allow it."""
+
+    exit_code = Exit.REFUSED
+
+
+class ProviderError(RunctlError):
+    """A backend cannot be reached, refuses, or cannot do what the config asks."""
+
+    exit_code = Exit.PROVIDER
+
+
+class RunFailed(RunctlError):
+    """A run failed, was stopped or is lost."""
+
+    exit_code = Exit.RUN_FAILED
+
+
+class RunKilled(RunctlError):
+    """A guard ended the run."""
+
+    exit_code = Exit.RUN_KILLED
+
+
+class WaitTimeout(RunctlError):
+    """A wait ended before what it waited for happened; the run goes on."""
+
+    exit_code = Exit.WAIT_TIMEOUT
+
+
+class DataError(RunctlError):
+    """Replays or an encoded dataset are unusable: missing, damaged, empty, or encoded otherwise."""
+
+    exit_code = Exit.FINDINGS
+
+
+class CheckpointError(RunctlError):
+    """A checkpoint is damaged, or belongs to another architecture, encoding or dataset."""
+
+    exit_code = Exit.RUN_FAILED
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a config, where it is, and what to do. `line` and `column` count from 1."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    hint: str | None = None
+    rule: str = "CF100"
+
+    def where(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
+class ConfigError(RunctlError):
+    """A config that reads as YAML but is not a valid `RunConfig`: carries every problem at once."""
+
+    exit_code = Exit.FINDINGS
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)} in the config")
+
+
+def did_you_mean(given: str, known: Sequence[str]) -> str | None:
+    """A hint that names the nearest known word, or None if none is near."""
+    near = get_close_matches(given, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else None

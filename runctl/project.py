@@ -1,0 +1,48 @@
+"""The project: the nearest `runctl.yaml` upward, its root folder and its policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runctl import yamldoc
+from runctl.errors import UsageError, did_you_mean
+
+FILE = "runctl.yaml"
+KNOWN = ("policy",)
+
+
+@dataclass(frozen=True)
+class Project:
+    """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them)."""
+
+    root: Path
+    file: Path | None = None
+    policy: dict[str, Any] = field(default_factory=dict)
+
+
+def root(config: Path | str | None = None) -> Path:
+    """The folder of the nearest `runctl.yaml` above `config`, else above the current folder, else that folder."""
+    starts = [Path(config).resolve().parent] if config is not None else []
+    for start in [*starts, Path.cwd()]:
+        for folder in (start, *start.parents):
+            if (folder / FILE).is_file():
+                return folder
+    return Path.cwd()
+
+
+def load(config: Path | str | None = None) -> Project:
+    """Read the project's settings; raises UsageError where `runctl.yaml` is not what it must be."""
+    folder = root(config)
+    file = folder / FILE
+    if not file.is_file():
+        return Project(folder)
+    data = yamldoc.load(file).data or {}
+    if not isinstance(data, dict) or not isinstance(data.get("policy") or {}, dict):
+        raise UsageError(f"{file} must be a mapping with sections: {', '.join(KNOWN)}")
+    for key in data:
+        if key not in KNOWN:
+            hint = did_you_mean(str(key), KNOWN) or f"known: {', '.join(KNOWN)}"
+            raise UsageError(f"{file}: unknown key '{key}'", hint=hint)
+    return Project(folder, file, data.get("policy") or {})

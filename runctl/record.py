@@ -1,0 +1,220 @@
+"""The run directory: the only module that knows its paths.
+
+    runs/<run>/
+      run.json                written once by launch
+      code.diff               what was not committed at launch
+      events.jsonl            appended by the supervisor only
+      attempts/<n>/           log.txt, heartbeat.json, result.json (trainer), exit.json (supervisor)
+      metrics.jsonl           appended by rank 0 of the trainer
+      checkpoints/step-…/     manifest.json is written last; `checkpoints/latest` names the newest whole one
+      summary.json            the result contract, written once, at the end
+
+One writer per file. Whole or absent: every file but the two logs is written under a temporary name, flushed and
+renamed; a line of a log without its newline does not exist yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runctl.config.model import RUN_NAME
+from runctl.errors import UsageError, did_you_mean
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The files of one start of the trainer; `number` counts from 1."""
+
+    path: Path
+    number: int
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "heartbeat.json"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def exit(self) -> Path:
+        return self.path / "exit.json"
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run; nothing is read or created by naming them."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def code_diff(self) -> Path:
+        return self.path / "code.diff"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def latest(self) -> Path:
+        return self.checkpoints / "latest"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.path / "supervisor.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the supervisor for as long as it lives."""
+        return self.path / "supervisor.lock"
+
+    def attempt(self, number: int) -> Attempt:
+        return Attempt(self.path / "attempts" / str(number), number)
+
+    def attempts(self) -> list[Attempt]:
+        folder = self.path / "attempts"
+        numbers = sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit())
+        return [self.attempt(number) for number in numbers]
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step:09d}"
+
+
+def runs_root(project: Path) -> Path:
+    return project / "runs"
+
+
+def check_name(name: str) -> str:
+    """The name itself if a run may bear it; raises UsageError if it could leave its folder or confuse a shell."""
+    if RUN_NAME.fullmatch(name) and ".." not in name:
+        return name
+    shown = name if len(name) <= 60 else f"{name[:57]}… ({len(name)} characters)"
+    raise UsageError(
+        f"{shown!r} cannot be a run's name",
+        hint="use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit, without '..'",
+    )
+
+
+def find(project: Path, name: str) -> RunDir:
+    """The run of that name; raises UsageError naming the nearest ones."""
+    root = runs_root(project)
+    run = RunDir(root / check_name(name))
+    if run.run.is_file():
+        return run
+    known = [other.name for other in list_runs(project)]
+    if not known:
+        raise UsageError(f"no run '{name}': there are no runs under {root}", hint="start one with: runctl launch CONFIG")
+    raise UsageError(f"no run '{name}' under {root}", hint=did_you_mean(name, known) or "see: runctl status --all")
+
+
+def list_runs(project: Path) -> list[RunDir]:
+    """All runs of a project, oldest first."""
+    root = runs_root(project)
+    found = [RunDir(entry) for entry in root.iterdir() if (entry / "run.json").is_file()] if root.is_dir() else []
+    return sorted(found, key=lambda run: (run.run.stat().st_mtime_ns, run.name))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` atomically and durably: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
+    """Replace `path` atomically with JSON; `durable=False` leaves out the fsyncs (heartbeats)."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if durable:
+        write_text(path, text)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any | None:
+    """The JSON in `path`; None if it is absent or damaged (a reader never fails on a run's files)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def append_line(path: Path, row: dict[str, Any]) -> None:
+    """Append one JSON line with a single write, healing a torn last line left by a kill."""
+    line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if file.tell() and not _ends_whole(path):
+            line = "\n" + line
+        file.write(line.encode())
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole, valid rows of a JSON-lines file; torn or damaged lines are left out."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return
+    for line in text.split(b"\n")[:-1]:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

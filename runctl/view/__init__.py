@@ -1,0 +1,91 @@
+"""What a person sees: the only package that knows rich. Data goes to stdout, prose to stderr.
+
+Colours are words here and nowhere else: `good`, `bad`, `warn`, `dim`, `name`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from runctl.errors import ConfigError, RunctlError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+STYLES = {"good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "name": "bold cyan", "note": "blue"}
+SCHEMA_VERSION = 1
+
+
+@cache
+def out() -> Console:
+    """The console of data."""
+    from rich.console import Console
+    from rich.theme import Theme
+
+    return Console(theme=Theme(STYLES), highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@cache
+def err() -> Console:
+    """The console of prose."""
+    from rich.console import Console
+    from rich.theme import Theme
+
+    return Console(theme=Theme(STYLES), highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
+
+
+def say(text: str) -> None:
+    """One line of prose on stderr; `text` may carry markup of STYLES."""
+    err().print(text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A table on stdout; `right` names the columns of numbers. Ids and names are never cut."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*[cell if hasattr(cell, "__rich__") or hasattr(cell, "__rich_console__") else str(cell) for cell in row])
+    out().print(grid)
+
+
+@contextmanager
+def progress(description: str, unit: str = "") -> Iterator[Progress]:
+    """A progress bar on stderr, gone when done; the caller adds tasks to it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True) as bar:
+        yield bar
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Data for programs: indented JSON on stdout, with a schema_version first."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def print_error(error: RunctlError) -> None:
+    """An error in three beats on stderr: what and where, each problem, what to do."""
+    from rich.markup import escape
+
+    console = err()
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            where = f"{problem.where()}: " if problem.where() else ""
+            console.print(f"{escape(where)}[bad]error[/bad]: {escape(problem.message)} [dim]({problem.rule})[/dim]")
+            if problem.hint:
+                console.print(f"  [note]hint[/note]: {escape(problem.hint)}")
+        return
+    console.print(f"[bad]error[/bad]: {escape(error.message)}")
+    if error.hint:
+        console.print(f"[note]hint[/note]: {escape(error.hint)}")
