@@ -134,7 +134,9 @@ def find(project: Path, name: str) -> RunDir:
         return run
     known = [other.name for other in list_runs(project)]
     if not known:
-        raise UsageError(f"no run '{name}': there are no runs under {root}", hint="start one with: runctl launch CONFIG")
+        raise UsageError(
+            f"no run '{name}': there are no runs under {root}", hint="start one with: runctl launch CONFIG"
+        )
     raise UsageError(f"no run '{name}' under {root}", hint=did_you_mean(name, known) or "see: runctl status --all")
 
 

@@ -230,7 +230,11 @@ class _Builder:
             return event.value
         if not event.style and _FLOAT.fullmatch(event.value):
             return float(event.value.replace("_", ""))
-        tag = event.tag if event.tag not in (None, "!") else self.reader.resolve(yaml.ScalarNode, event.value, (True, False))
+        tag = (
+            event.tag
+            if event.tag not in (None, "!")
+            else self.reader.resolve(yaml.ScalarNode, event.value, (True, False))
+        )
         if tag in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
             return event.value
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)

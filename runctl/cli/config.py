@@ -37,8 +37,10 @@ def show(
             {
                 "digest": configs.digest(loaded.config),
                 "config": configs.to_effective(loaded.config),
-                "origins": {key: {"kind": origin.kind, "position": str(origin.position) if origin.position else None}
-                            for key, origin in loaded.origins.items()},
+                "origins": {
+                    key: {"kind": origin.kind, "position": str(origin.position) if origin.position else None}
+                    for key, origin in loaded.origins.items()
+                },
                 "notes": loaded.notes,
             }
         )

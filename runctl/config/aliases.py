@@ -46,7 +46,7 @@ def apply(data: dict[str, Any]) -> Aliased:
     result = Aliased(copy)
     for path, hint in ONLY_OFF.items():
         value = _get(copy, path)
-        if value is None and _has(copy, path) or value in (False, 0):
+        if (value is None and _has(copy, path)) or value in (False, 0):
             _drop(copy, path)
         elif _has(copy, path) and path != ("training", "device"):
             result.problems.append((path, f"{'.'.join(map(str, path))}: {value!r} is not supported", hint))
@@ -68,7 +68,7 @@ def _move(result: Aliased, old: Path, new: Path) -> None:
         result.problems.append((old, f"{names[0]} and {names[1]} are one setting, given twice", f"keep {names[1]}"))
         _drop(data, old)
         return
-    section = data.setdefault(new[0], {})
+    section = data.setdefault(str(new[0]), {})
     if isinstance(section, dict):
         section[new[1]] = _get(data, old)
         result.moved[new] = old
@@ -86,7 +86,9 @@ def _refuse_other_architectures(result: Aliased) -> None:
         return
     name = repr(arch) if arch is not None else f"that has {', '.join(sorted(foreign))}"
     path: Path = ("model", "arch") if arch is not None else ("model", sorted(foreign)[0])
-    result.problems.append((path, f"runctl does not train the architecture {name}; known: mamba2", "set model.arch: mamba2"))
+    result.problems.append(
+        (path, f"runctl does not train the architecture {name}; known: mamba2", "set model.arch: mamba2")
+    )
     for key in [*foreign, "arch"]:
         model.pop(key, None)
 

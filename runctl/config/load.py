@@ -80,7 +80,9 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
     return LoadedConfig(config, document, Path(path), origins, aliased.notes)
 
 
-def _beyond_types(config: RunConfig, document: yamldoc.Document, moved: dict[yamldoc.Path, yamldoc.Path]) -> list[Problem]:
+def _beyond_types(
+    config: RunConfig, document: yamldoc.Document, moved: dict[yamldoc.Path, yamldoc.Path]
+) -> list[Problem]:
     """What the types alone cannot say: names, tasks, and sections that a task needs."""
     from runctl import tasks
 

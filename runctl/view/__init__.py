@@ -54,7 +54,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Seque
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*[cell if hasattr(cell, "__rich__") or hasattr(cell, "__rich_console__") else str(cell) for cell in row])
+        grid.add_row(
+            *[cell if hasattr(cell, "__rich__") or hasattr(cell, "__rich_console__") else str(cell) for cell in row]
+        )
     out().print(grid)
 
 
@@ -63,7 +65,13 @@ def progress(description: str, unit: str = "") -> Iterator[Progress]:
     """A progress bar on stderr, gone when done; the caller adds tasks to it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err(), transient=True) as bar:
         yield bar
 

@@ -1,0 +1,56 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+export PIP_PROGRESS_BAR ?= off
+
+.PHONY: demo test check bench docs lock clean
+
+## demo: the main job end to end on simulated games (about 3 minutes on 2 cores, installation included)
+demo: $(VENV)/.train
+	@PATH="$(abspath $(BIN)):$$PATH" sh demo.sh
+
+## test: everything, in parallel
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+## check: format, lint, types, generated pages
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m runctl.rules.pages --check
+
+## bench: the benchmarks, each side by side with its peer
+bench: $(VENV)/.test
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+## docs: regenerate the pages that are made from the code
+docs: $(VENV)/.test
+	$(BIN)/python -m runctl.rules.pages
+
+## lock: pin what is installed now (torch without its local version)
+lock: $(VENV)/.test
+	$(BIN)/python -m pip freeze --exclude-editable --exclude runctl --exclude pip --exclude setuptools \
+	  | sed 's/^\(torch==[^+]*\)+.*/\1/' > requirements.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "runctl needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m pip install -q --user virtualenv && $(PYTHON) -m virtualenv -q $(VENV); } \
+	  || { echo "cannot make a virtual environment: install python3-venv"; exit 2; }
+
+$(VENV)/.train: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "installing runctl with the trainer (torch, CPU or CUDA as the index offers) ..."
+	@$(PIP) install -c requirements.lock -e '.[train]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "installing runctl with everything that the tests use ..."
+	@$(PIP) install -c requirements.lock -e '.[train,melee,wandb,test]'
+	@touch $@ $(VENV)/.train
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,140 @@
+"""The GPU catalogue: memory, peak rates, bandwidth and prices, each figure with its source and date.
+
+The figures stand in `data/hardware.yaml`; nothing here asks a driver or a provider. A GPU on the local machine
+that is not in the catalogue is an unknown, not an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from runctl import yamldoc
+from runctl.errors import UsageError, did_you_mean
+from runctl.units import parse_bytes
+
+DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a figure was read, and when (or which edition)."""
+
+    title: str
+    date: str
+
+    def __str__(self) -> str:
+        return f"{self.title}, {self.date}"
+
+
+@dataclass(frozen=True)
+class Price:
+    usd_per_hour: float
+    source: Source
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One model of GPU. `peak` is in FLOP/s by dtype; a missing dtype is one that it does not have."""
+
+    name: str
+    nominal_bytes: int
+    usable_bytes: int
+    capability: str
+    peak: Mapping[str, float]
+    bandwidth: float
+    sources: Mapping[str, Source]
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What a provider charges besides the GPU; `gpu_hour_usd` is set where every GPU costs the same."""
+
+    name: str
+    source: Source
+    gpu_hour_usd: float | None = None
+    cpu_core_hour_usd: float | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    gpus: Mapping[str, Gpu]
+    providers: Mapping[str, Provider]
+    recorded: str
+
+
+def find(name: str) -> Gpu:
+    """The GPU of that name or alias (case, dashes and vendor words do not matter); raises UsageError."""
+    found = _names().get(_normal(name))
+    if found is None:
+        known = list(catalogue().gpus)
+        hint = did_you_mean(name.upper(), [*known, *(alias for gpu in catalogue().gpus.values() for alias in gpu.aliases)])
+        raise UsageError(f"no GPU '{name[:60]}' in the catalogue; known: {', '.join(known)}", hint=hint or "see runctl gpus")
+    return catalogue().gpus[found]
+
+
+def parse(text: str) -> tuple[Gpu, int]:
+    """`NAME` or `NAME:COUNT` → the GPU and how many; raises UsageError."""
+    name, colon, count = text.partition(":")
+    if colon and (not count.isdecimal() or not 1 <= int(count) <= 4096):
+        raise UsageError(f"'{text[:60]}' is no GPU request: '{count[:20]}' is not a number of GPUs", hint="write it as A100-80GB:2")
+    return find(name), int(count) if colon else 1
+
+
+def price(gpu: Gpu, provider: str) -> Price | None:
+    """USD per hour for one `gpu` at `provider`, or None where it is not known."""
+    known = catalogue().providers.get(provider)
+    if known is not None and known.gpu_hour_usd is not None:
+        return Price(known.gpu_hour_usd, known.source)
+    return gpu.prices.get(provider)
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Read `data/hardware.yaml`, once."""
+    text = resources.files("runctl").joinpath("data/hardware.yaml").read_text("utf-8")
+    data = yamldoc.parse(text, "hardware.yaml").data
+    sources = {key: Source(value["title"], value["date"]) for key, value in data["sources"].items()}
+    providers = {
+        name: Provider(name, sources[raw["source"]], raw.get("gpu_hour_usd"), raw.get("cpu_core_hour_usd"), raw.get("missing"))
+        for name, raw in data["providers"].items()
+    }
+    gpus = {name: _gpu(name, raw, sources) for name, raw in data["gpus"].items()}
+    return Catalogue(MappingProxyType(gpus), MappingProxyType(providers), data["recorded"])
+
+
+def _gpu(name: str, raw: dict[str, Any], sources: dict[str, Source]) -> Gpu:
+    return Gpu(
+        name=name,
+        nominal_bytes=parse_bytes(raw["memory"]["nominal"]),
+        usable_bytes=parse_bytes(raw["memory"]["usable"]),
+        capability=raw["capability"],
+        peak={dtype: raw["peak"][dtype] * 1e12 for dtype in DTYPES if dtype in raw["peak"]},
+        bandwidth=raw["bandwidth"]["value"] * 1e9,
+        sources={key: sources[raw[key]["source"]] for key in ("memory", "peak", "bandwidth")},
+        prices={
+            provider: Price(float(value["usd"]), sources[value["source"]])
+            for provider, value in (raw.get("price") or {}).items()
+        },
+        aliases=tuple(raw.get("aliases") or ()),
+        note=raw.get("note"),
+    )
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {_normal(word): gpu.name for gpu in catalogue().gpus.values() for word in (gpu.name, *gpu.aliases)}
+
+
+def _normal(name: str) -> str:
+    text = re.sub(r"NVIDIA|GEFORCE|TESLA|AMD|INSTINCT", "", name.upper())
+    return re.sub(r"[^A-Z0-9!+]", "", re.sub(r"GI?B\b", "G", text))
