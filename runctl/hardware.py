@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -56,13 +56,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Provider:
-    """What a provider charges besides the GPU; `gpu_hour_usd` is set where every GPU costs the same."""
+    """What a provider charges besides the GPU; `gpu_hour_usd` is set where every GPU costs the same.
+
+    `missing` names what the catalogue has no price for; it adds at most the share `allowance`.
+    """
 
     name: str
     source: Source
     gpu_hour_usd: float | None = None
     cpu_core_hour_usd: float | None = None
     missing: str | None = None
+    allowance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,12 @@ def find(name: str) -> Gpu:
     found = _names().get(_normal(name))
     if found is None:
         known = list(catalogue().gpus)
-        hint = did_you_mean(name.upper(), [*known, *(alias for gpu in catalogue().gpus.values() for alias in gpu.aliases)])
-        raise UsageError(f"no GPU '{name[:60]}' in the catalogue; known: {', '.join(known)}", hint=hint or "see runctl gpus")
+        hint = did_you_mean(
+            name.upper(), [*known, *(alias for gpu in catalogue().gpus.values() for alias in gpu.aliases)]
+        )
+        raise UsageError(
+            f"no GPU '{name[:60]}' in the catalogue; known: {', '.join(known)}", hint=hint or "see runctl gpus"
+        )
     return catalogue().gpus[found]
 
 
@@ -86,7 +94,9 @@ def parse(text: str) -> tuple[Gpu, int]:
     """`NAME` or `NAME:COUNT` → the GPU and how many; raises UsageError."""
     name, colon, count = text.partition(":")
     if colon and (not count.isdecimal() or not 1 <= int(count) <= 4096):
-        raise UsageError(f"'{text[:60]}' is no GPU request: '{count[:20]}' is not a number of GPUs", hint="write it as A100-80GB:2")
+        raise UsageError(
+            f"'{text[:60]}' is no GPU request: '{count[:20]}' is not a number of GPUs", hint="write it as A100-80GB:2"
+        )
     return find(name), int(count) if colon else 1
 
 
@@ -101,13 +111,9 @@ def price(gpu: Gpu, provider: str) -> Price | None:
 @cache
 def catalogue() -> Catalogue:
     """Read `data/hardware.yaml`, once."""
-    text = resources.files("runctl").joinpath("data/hardware.yaml").read_text("utf-8")
-    data = yamldoc.parse(text, "hardware.yaml").data
+    data = yamldoc.load(Path(__file__).parent / "data" / "hardware.yaml").data
     sources = {key: Source(value["title"], value["date"]) for key, value in data["sources"].items()}
-    providers = {
-        name: Provider(name, sources[raw["source"]], raw.get("gpu_hour_usd"), raw.get("cpu_core_hour_usd"), raw.get("missing"))
-        for name, raw in data["providers"].items()
-    }
+    providers = {name: Provider(name, sources[raw.pop("source")], **raw) for name, raw in data["providers"].items()}
     gpus = {name: _gpu(name, raw, sources) for name, raw in data["gpus"].items()}
     return Catalogue(MappingProxyType(gpus), MappingProxyType(providers), data["recorded"])
 
@@ -138,3 +144,21 @@ def _names() -> dict[str, str]:
 def _normal(name: str) -> str:
     text = re.sub(r"NVIDIA|GEFORCE|TESLA|AMD|INSTINCT", "", name.upper())
     return re.sub(r"[^A-Z0-9!+]", "", re.sub(r"GI?B\b", "G", text))
+
+
+def to_json(gpu: Gpu) -> dict[str, Any]:
+    """A GPU as JSON-able data, each figure with its source."""
+    return {
+        "name": gpu.name,
+        "memory_bytes": gpu.nominal_bytes,
+        "usable_bytes": gpu.usable_bytes,
+        "capability": gpu.capability,
+        "peak_flops_per_second": dict(gpu.peak),
+        "bandwidth_bytes_per_second": gpu.bandwidth,
+        "prices_usd_per_hour": {
+            name: {"usd": price.usd_per_hour, "source": str(price.source)} for name, price in gpu.prices.items()
+        },
+        "sources": {name: str(source) for name, source in gpu.sources.items()},
+        "aliases": list(gpu.aliases),
+        "note": gpu.note,
+    }

@@ -4,7 +4,8 @@
       run.json                written once by launch
       code.diff               what was not committed at launch
       events.jsonl            appended by the supervisor only
-      attempts/<n>/           log.txt, heartbeat.json, result.json (trainer), exit.json (supervisor)
+      attempts/<n>/           start.json (launch or resume), log.txt, heartbeat.json and result.json (trainer),
+                              exit.json (supervisor)
       metrics.jsonl           appended by rank 0 of the trainer
       checkpoints/step-…/     manifest.json is written last; `checkpoints/latest` names the newest whole one
       summary.json            the result contract, written once, at the end
@@ -22,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl.config.model import RUN_NAME
 from runctl.errors import UsageError, did_you_mean
+from runctl.names import RUN_NAME
 
 SCHEMA_VERSION = 1
 
@@ -34,6 +35,11 @@ class Attempt:
 
     path: Path
     number: int
+
+    @property
+    def start(self) -> Path:
+        """Who asked for the attempt, when, and from which step; there before the supervisor is."""
+        return self.path / "start.json"
 
     @property
     def log(self) -> Path:
@@ -143,7 +149,8 @@ def find(project: Path, name: str) -> RunDir:
 def list_runs(project: Path) -> list[RunDir]:
     """All runs of a project, oldest first."""
     root = runs_root(project)
-    found = [RunDir(entry) for entry in root.iterdir() if (entry / "run.json").is_file()] if root.is_dir() else []
+    entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")] if root.is_dir() else []
+    found = [RunDir(entry) for entry in entries if (entry / "run.json").is_file()]
     return sorted(found, key=lambda run: (run.run.stat().st_mtime_ns, run.name))
 
 

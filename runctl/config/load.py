@@ -13,8 +13,9 @@ from pydantic_core import ErrorDetails
 
 from runctl import yamldoc
 from runctl.config import aliases
-from runctl.config.model import RUN_NAME, RunConfig
+from runctl.config.model import RunConfig
 from runctl.errors import ConfigError, Problem, UsageError, did_you_mean
+from runctl.names import RUN_NAME
 
 _OVERRIDE_FILE = "--set"
 

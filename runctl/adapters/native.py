@@ -1,0 +1,121 @@
+"""runctl's own configs → facts: every setting with its origin, and what the dataset's manifest tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runctl import config as configs
+from runctl import yamldoc
+from runctl.adapters import native_dataset
+from runctl.config import LoadedConfig, RunConfig
+from runctl.errors import ConfigError
+from runctl.facts import Facts
+from runctl.project import Project
+from runctl.yamldoc import Document, Position
+
+KIND = "training"
+
+
+def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -> Document:
+    """Put the facts of one config. Raises UsageError where the file is missing or is not YAML.
+
+    An invalid config yields `config.problems`, and every other fact is unknown because of them.
+    """
+    try:
+        loaded = configs.load(path, overrides)
+    except ConfigError as error:
+        document = yamldoc.load(path)
+        facts.otherwise = "the config is not valid"
+        facts.put("config.problems", error.problems, "file")
+        facts.put("config.scalars", _scalars(document, overrides), "file")
+        return document
+    facts.put("config.problems", (), "file")
+    facts.put("config.scalars", _scalars(loaded.document, overrides), "file")
+    _settings(loaded, facts)
+    if loaded.config.task == "command":
+        facts.otherwise = "task: command runs a program of your own"
+        for name in [name for name in facts.values if name.partition(".")[0] in _OF_THE_MODEL]:
+            facts.miss(name, facts.otherwise)
+        facts.put("model.built_in", False, "derived", "task")
+        return loaded.document
+    facts.put("model.built_in", True, "derived", "task")
+    facts.put("training.tf32", False, "derived", "runctl's trainer keeps fp32 products exact")
+    facts.put("training.optimizer", "adamw", "derived", "runctl's trainer")
+    facts.put("training.dtypes", ("fp32", "bf16"), "derived", "what training.precision can be")
+    facts.put("training.gpus", 1, "derived", "runctl's trainer uses one GPU")
+    native_dataset.read(loaded.config, project, facts)
+    _length(loaded.config, facts)
+    _model(loaded.config, facts)
+    return loaded.document
+
+
+_OF_THE_MODEL = {"data", "encoding", "model", "training", "loss_weights", "checkpoint"}
+
+
+def _settings(loaded: LoadedConfig, facts: Facts) -> None:
+    """Each leaf of the config under its dotted key. A default stands where its section does, if it is written."""
+    for key, origin in loaded.origins.items():
+        value: Any = loaded.config
+        for part in key.split("."):
+            value = getattr(value, part)
+        position = origin.position
+        if origin.kind == "default":
+            section = (key.partition(".")[0],)
+            position = loaded.document.keys.get(section)
+        facts.put(key, value, origin.kind, position=position)
+
+
+def _scalars(document: Document, overrides: Sequence[str]) -> tuple[tuple[str, str, Position | None], ...]:
+    """(dotted key, text, position) of every scalar as written; an override takes the place of what it sets."""
+    given = {key.strip(): value for key, _, value in (text.partition("=") for text in overrides)}
+    written = tuple(
+        (".".join(map(str, path)), scalar.text, document.values.get(path))
+        for path, scalar in document.scalars.items()
+        if ".".join(map(str, path)) not in given
+    )
+    return written + tuple((key, value.strip(), None) for key, value in given.items())
+
+
+def _length(config: RunConfig, facts: Facts) -> None:
+    """Steps and epochs, counted by the arithmetic of the training loop itself."""
+    from runctl.train.schedule import plan  # free of torch; imported here because train/ stands above this room
+
+    training = config.training
+    facts.put("run.step_examples", training.batch_size * training.accumulation, "derived", "batch_size × accumulation")
+    windows = facts.get("data.train_windows")
+    if windows is not None:
+        totals = plan(training, max(1, windows))
+        detail = facts.source("data.train_windows").detail  # type: ignore[union-attr]
+        facts.put("run.steps_per_epoch", totals.steps_per_epoch, "derived", detail)
+        facts.put("run.steps", totals.total_steps, "derived", "training.steps" if training.steps else detail)
+        facts.put("run.epochs", totals.epochs, "derived", detail)
+        return
+    why = "the number of training windows is unknown: " + _why(facts, "data.train_windows")
+    facts.miss("run.steps_per_epoch", why)
+    facts.miss("run.epochs", why)
+    facts.miss("run.steps", why)
+    if training.steps is not None:
+        facts.put("run.steps", training.steps, "derived", "training.steps")
+    else:
+        facts.put("run.epochs", training.epochs or 1.0, "derived", "training.epochs")
+
+
+def _model(config: RunConfig, facts: Facts) -> None:
+    """The model's size and widths, from its architecture."""
+    from runctl.estimate import parameters
+
+    encoding, model = config.encoding, config.model
+    for name, count in (("parameters", parameters.count), ("flops", parameters.flops)):
+        try:
+            facts.put(f"model.{name}", count(encoding, model), "derived", "the architecture")
+        except (ValueError, ArithmeticError) as error:
+            facts.miss(f"model.{name}", f"the model cannot be built: {error}")
+    facts.put("model.inputs", parameters.inputs(encoding), "derived", "encoding")
+    facts.put("model.outputs", parameters.outputs(encoding), "derived", "encoding")
+
+
+def _why(facts: Facts, name: str) -> str:
+    found = facts.values.get(name)
+    return getattr(found, "why", facts.otherwise)

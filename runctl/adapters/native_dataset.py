@@ -1,0 +1,151 @@
+"""What can be known of a dataset without opening its arrays: its manifest, or the small copy that is committed.
+
+`dataset.place` says where this machine looked and what it found:
+`encoded` the folder with its manifest · `committed` only `<folder>.manifest.json` · `partial` a folder without a
+manifest · `absent` nothing, under the project · `elsewhere` nothing, outside the project.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runctl.config import RunConfig
+from runctl.facts import Facts
+from runctl.project import Project
+from runctl.tasks.worldmodel import encoding
+
+FRAMES_PER_GAME = 9_000  # 2,000 public games held 18.8M frames; the 39 full games of a test set 8,250 each
+FRAMES_PER_SECOND = 60
+MAX_BYTES = 256 << 20
+_PARTS = ("encoding", "encoding_digest", "layout", "frames", "columns")
+
+
+def read(config: RunConfig, project: Project, facts: Facts) -> None:
+    """Put `dataset.*` and `data.*` facts, or why they are unknown."""
+    facts.put("encoding.keys", encoding.dataset_keys(config.encoding), "derived", "encoding")
+    facts.put("encoding.digest", encoding.dataset_digest(config.encoding), "derived", "encoding")
+    facts.put("encoding.layout", encoding.columns(config.encoding), "derived", "encoding")
+    facts.put("data.record_bytes", encoding.columns(config.encoding).record_bytes, "derived", "encoding")
+    if config.data.encoded is None:
+        _without(config, facts)
+        return
+    manifest = _find(config.data.encoded, project.root, facts)
+    if manifest is None:
+        why = facts.get("dataset.unreadable") or f"{config.data.encoded} has no manifest here"
+        for part in _PARTS:
+            facts.miss(f"dataset.{part}", why)
+        _guess(config, facts, why)
+        return
+    file = facts.get("dataset.manifest_file")
+    for part in _PARTS:
+        if part in manifest and not _whole(part, manifest[part]):
+            facts.miss(f"dataset.{part}", f"{file} is damaged: its {part} are not what they must be")
+        elif part in manifest:
+            facts.put(f"dataset.{part}", manifest[part], "manifest", file)
+        else:
+            facts.miss(f"dataset.{part}", f"{file} does not say")
+    games = manifest.get("games")
+    if isinstance(games, int | list):
+        facts.put("dataset.games", games if isinstance(games, int) else len(games), "manifest", file)
+    else:
+        facts.miss("dataset.games", f"{file} does not count its games")
+    facts.put("dataset.simulated", bool(manifest.get("simulated")), "manifest", file)
+    _windows(config, manifest, facts, str(file))
+
+
+def _find(encoded: str, root: Path, facts: Facts) -> dict[str, Any] | None:
+    folder = root / encoded
+    committed = folder.with_name(folder.name + ".manifest.json")
+    inside = folder.resolve().is_relative_to(root.resolve())
+    facts.put("dataset.folder", str(encoded), "derived", "data.encoded")
+    for place, file in (("encoded", folder / "manifest.json"), ("committed", committed)):
+        if file.is_file():
+            facts.put("dataset.place", place, "manifest", str(file))
+            facts.put("dataset.manifest_file", str(file), "manifest", str(file))
+            return _json(file, facts)
+    place = "partial" if folder.is_dir() else "absent" if inside else "elsewhere"
+    facts.put("dataset.place", place, "derived", str(folder))
+    return None
+
+
+def _json(file: Path, facts: Facts) -> dict[str, Any] | None:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ValueError("it is larger than a manifest can be")
+        data = json.loads(file.read_text("utf-8"))
+        if not isinstance(data, dict) or data.get("kind") != "encoded-dataset":
+            raise ValueError("it is not the manifest of an encoded dataset")
+    except (OSError, ValueError, RecursionError) as error:
+        facts.put("dataset.unreadable", f"{file} cannot be read: {error}", "manifest", str(file))
+        return None
+    return data
+
+
+def _whole(part: str, value: Any) -> bool:
+    """Whether a part of a manifest has the kind of value that the rules rely on."""
+    if part == "columns":
+        return isinstance(value, dict) and all(
+            isinstance(audit, dict) and all(item is None or isinstance(item, int | float) for item in audit.values())
+            for audit in value.values()
+        )
+    kinds: dict[str, type] = {"encoding": dict, "encoding_digest": str, "layout": dict, "frames": int}
+    return isinstance(value, kinds[part])
+
+
+def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: str) -> None:
+    """Windows of the training games: exact where the manifest lists the games, about right where it counts them."""
+    context, split = config.model.context_len, config.data.train_split
+    games = manifest.get("games")
+    try:
+        frames = int(manifest["frames"])
+        if isinstance(games, list) and games and all("identity" in game for game in games):
+            count = round(len(games) * split)
+            count = min(max(count, 1), len(games) - 1) if len(games) > 1 else count
+            ranked = sorted(range(len(games)), key=lambda index: (games[index]["identity"], index))
+            sizes = [max(0, int(games[index]["frames"]) - context) for index in ranked]
+            facts.put("data.train_windows", sum(sizes[:count]), "manifest", f"{file}: {count} of {len(games)} games")
+            facts.put("data.validation_windows", sum(sizes[count:]), "manifest", file)
+        else:
+            windows = max(0, frames - context * int(facts.get("dataset.games", 0)))
+            facts.put("data.train_windows", round(windows * split), "manifest", f"about, from the counts of {file}")
+            facts.put("data.validation_windows", round(windows * (1 - split)), "manifest", f"about, from {file}")
+        facts.put("data.frames", frames, "manifest", file)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        for name in ("data.train_windows", "data.validation_windows", "data.frames"):
+            facts.miss(name, f"{file} does not list its games as it should")
+
+
+def _without(config: RunConfig, facts: Facts) -> None:
+    simulate = config.data.simulate
+    why = (
+        "the config names no dataset (data.encoded)"
+        if simulate is None
+        else "the run simulates and encodes its games itself"
+    )
+    for part in (*_PARTS, "place", "games"):
+        facts.miss(f"dataset.{part}", why)
+    if simulate is None:
+        _guess(config, facts, why)
+        return
+    frames = round(simulate.games * simulate.seconds * FRAMES_PER_SECOND)
+    _about(config, frames, simulate.games, "about, from data.simulate", facts)
+
+
+def _guess(config: RunConfig, facts: Facts, why: str) -> None:
+    """Without a manifest, `data.max_games` still tells the order of size."""
+    if config.data.max_games:
+        games = config.data.max_games
+        detail = f"about, from data.max_games × {FRAMES_PER_GAME:,} frames"
+        _about(config, games * FRAMES_PER_GAME, games, detail, facts)
+        return
+    for name in ("data.train_windows", "data.validation_windows", "data.frames"):
+        facts.miss(name, why)
+
+
+def _about(config: RunConfig, frames: int, games: int, detail: str, facts: Facts) -> None:
+    windows = max(0, frames - config.model.context_len * games)
+    facts.put("data.frames", frames, "derived", detail)
+    facts.put("data.train_windows", round(windows * config.data.train_split), "derived", detail)
+    facts.put("data.validation_windows", round(windows * (1 - config.data.train_split)), "derived", detail)

@@ -1,0 +1,72 @@
+"""Backends: where a run executes. One file each, named like the backend, found by being there.
+
+A backend module offers four functions:
+
+    plan(config, run_dir, attempt, project, grace_seconds) -> Request   pure: what would be started, printable
+    submit(request) -> int                                start it, detached; returns the supervisor's pid
+    stop(run) -> bool                                     ask the supervisor to stop the trainer; False: nobody to ask
+    end_leftover(run, grace_seconds)                      end what a lost supervisor left behind
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from runctl.errors import ProviderError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from runctl.config import RunConfig
+    from runctl.record import RunDir
+
+_ANNOUNCED = {"modal": "this version cannot launch on modal yet; preflight and estimate can"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a backend would start. `supervisor` and `trainer` are argument lists, never shell strings; `notes` say
+    what of the config this backend does not act on."""
+
+    backend: str
+    run: str
+    run_dir: str
+    attempt: int
+    supervisor: list[str]
+    trainer: list[str]
+    cwd: str
+    log: str
+    timeout_seconds: float | None
+    grace_seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Backend(Protocol):
+    def plan(self, config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_seconds: float) -> Request: ...
+
+    def submit(self, request: Request) -> int: ...
+
+    def stop(self, run: RunDir) -> bool: ...
+
+    def end_leftover(self, run: RunDir, grace_seconds: float) -> None: ...
+
+
+def names() -> list[str]:
+    """The backends that `compute.backend` may name."""
+    return sorted({module.name.rstrip("_") for module in pkgutil.iter_modules(__path__)} | _ANNOUNCED.keys())
+
+
+def load(name: str) -> Backend:
+    """The backend of that name; raises UsageError for an unknown one, ProviderError for one that cannot launch yet."""
+    if name not in names():
+        known = ", ".join(names())
+        hint = did_you_mean(name, names()) or "set compute.backend"
+        raise UsageError(f"no backend '{name}'; known: {known}", hint=hint)
+    if name in _ANNOUNCED:
+        raise ProviderError(_ANNOUNCED[name], hint="launch it here with: --set compute.backend=local")
+    return cast(Backend, importlib.import_module(f"runctl.backends.{name}"))

@@ -1,0 +1,86 @@
+"""The local backend: the supervisor as a detached process of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runctl import evidence, record, status
+from runctl.backends import Request
+from runctl.supervisor.supervise import importable
+
+if TYPE_CHECKING:
+    from runctl.config import RunConfig
+
+TRAINER = [sys.executable, "-P", "-m", "runctl.train"]
+
+
+def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_seconds: float) -> Request:
+    """What would be started for an attempt. `python -P`: a project's own `json.py` must not shadow the library's."""
+    supervisor = [sys.executable, "-P", "-m", "runctl.supervisor", str(run_dir), "--attempt", str(attempt)]
+    if config.task == "command" and config.command is not None:
+        trainer, cwd = list(config.command.argv), project / (config.command.cwd or ".")
+    else:
+        trainer, cwd = [*TRAINER, str(run_dir), "--attempt", str(attempt)], project
+    asked = [key for key in ("cpu", "memory", "disk") if getattr(config.compute, key) is not None]
+    notes = [f"the local backend does not limit compute.{key}" for key in asked]
+    if config.compute.retries:
+        notes.append("the local backend does not retry by itself (compute.retries): use runctl resume")
+    return Request(
+        backend="local",
+        run=run_dir.name,
+        run_dir=str(run_dir),
+        attempt=attempt,
+        supervisor=[*supervisor, "--grace", f"{grace_seconds:g}"],
+        trainer=trainer,
+        cwd=str(cwd),
+        log=str(record.RunDir(run_dir).attempt(attempt).log),
+        timeout_seconds=config.compute.timeout,
+        grace_seconds=grace_seconds,
+        notes=notes,
+    )
+
+
+def submit(request: Request) -> int:
+    """Start the supervisor in a session of its own, so that no terminal's end reaches it; returns its pid."""
+    return _detached(request.supervisor, record.RunDir(Path(request.run_dir)))
+
+
+def stop(run: record.RunDir) -> bool:
+    """SIGTERM to the run's supervisor, if it lives here; raises PermissionError if it is another user's."""
+    supervisor, _ = status.identities(status.load(run))
+    return supervisor is not None and evidence.send(supervisor, signal.SIGTERM)
+
+
+def end_leftover(run: record.RunDir, grace_seconds: float) -> None:
+    """Start a closer for an attempt whose supervisor is lost: it ends the trainer's group and writes the record.
+    Safe to call at any time and often: the run's lock lets one of them work."""
+    number = str(status.load(run).attempt)
+    argv = [sys.executable, "-P", "-m", "runctl.supervisor", str(run.path), "--attempt", number]
+    with suppress(OSError):
+        _detached([*argv, "--grace", f"{grace_seconds:g}", "--close"], run)
+
+
+def _detached(argv: list[str], run: record.RunDir) -> int:
+    with run.supervisor_log.open("ab") as log:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=importable(dict(os.environ)),
+            start_new_session=True,
+            preexec_fn=_unblock_signals,
+        )
+    process.returncode = 0  # its end is read from its record; Popen must neither wait for it nor complain
+    return process.pid
+
+
+def _unblock_signals() -> None:
+    """The launcher blocks Ctrl-C around the start; what it starts must not inherit that."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -1,0 +1,68 @@
+"""What launch and resume do once a run has been started: wait for its first step, then return or follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from runctl.errors import Exit
+
+if TYPE_CHECKING:
+    from runctl.page import Page
+    from runctl.record import RunDir
+
+
+def after_start(run: RunDir, quiet_seconds: float, *, detach: bool, as_json: bool) -> None:
+    """Return after the first step (`detach`), else follow to the end. Ctrl-C leaves the run running and says so."""
+    from runctl import launch, view, wait
+    from runctl.view import runs
+
+    try:
+        found = launch.await_start(run, quiet_seconds, runs.waiting(run.name))
+        if detach:
+            step = f"step {found.step:,} has run" if found.step else "it has started"
+            view.say(f"[name]{run.name}[/name] is {found.state}: {step}. See: runctl status {run.name}")
+            if as_json:
+                view.print_json({"run": run.name, "path": str(run.path), "status": found.to_json()})
+            else:
+                typer.echo(run.name)
+            return
+        last = runs.follow(pages(run))
+    except KeyboardInterrupt:
+        leave_running(run)
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    if last is None:
+        return
+    if as_json:
+        view.print_json({"run": run.name, "path": str(run.path), **last.to_json()})
+    else:
+        runs.page(last)
+    code = wait.exit_code(last.status)
+    if code != Exit.OK and last.status.state == "failed":
+        raise launch.failure(run, last.status)
+    raise typer.Exit(code)
+
+
+def pages(run: RunDir, every_seconds: float = 0.5) -> Iterator[Page]:
+    """A run's page again and again, until the run has ended."""
+    from runctl import page, wait
+
+    for _ in wait.watch(run, every_seconds):
+        yield page.read(run)
+
+
+def leave_running(run: RunDir) -> None:
+    """Say what goes on after Ctrl-C, and how to come back to it or end it."""
+    from runctl import status, view
+
+    found = status.read(run)
+    if found.over:
+        view.say(f"\n[name]{run.name}[/name] has ended: {found.state}")
+        return
+    view.say(
+        f"\n[name]{run.name}[/name] goes on ({found.state}); nothing was stopped.\n"
+        f"  come back:  runctl status {run.name} --watch\n"
+        f"  end it:     runctl stop {run.name}"
+    )

@@ -1,0 +1,120 @@
+"""Facts: all that preflight knows of a config, each value with where it came from, or unknown with why.
+
+Rules read facts and never YAML, so that one rule serves every dialect that an adapter can map. Names are the
+dotted keys of runctl's own config (`training.lr`) and, for what follows from them, `run.*`, `gpu`, `dataset.*`
+and `estimate.*` (`runctl/derived.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runctl.policy import Policy
+from runctl.yamldoc import Position
+
+Kind = Literal["file", "default", "override", "alias", "manifest", "catalogue", "measurement", "derived"]
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a value came from. `detail` says more: a title and date, or from what it was derived."""
+
+    kind: Kind
+    detail: str = ""
+    position: Position | None = None
+
+    def __str__(self) -> str:
+        if self.position is not None:
+            return str(self.position)
+        words = {"default": "default", "override": "--set", "derived": "derived from"}.get(self.kind, self.kind)
+        return f"{words} {self.detail}".strip()
+
+
+@dataclass(frozen=True)
+class Fact:
+    value: Any
+    source: Source
+
+
+@dataclass(frozen=True)
+class Unknown:
+    why: str
+
+
+class NotChecked(Exception):
+    """A rule cannot judge, and says why; the engine reports it under coverage."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule's result. A rule fills `message`, `at`, `fix` and, to differ from its own, `severity`; the engine
+    fills the rest. `at` names the fact that is at fault: the finding stands where its value was written."""
+
+    message: str
+    at: str | Position | None = None
+    fix: str | None = None
+    severity: Severity | None = None
+    rule: str = ""
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    why: str | None = None
+
+    def where(self) -> str:
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+
+@dataclass
+class Facts:
+    """`values` by dotted name. `launching` is true where a launch follows: then data must really be there."""
+
+    path: str
+    policy: Policy = field(default_factory=Policy)
+    launching: bool = False
+    values: dict[str, Fact | Unknown] = field(default_factory=dict)
+    otherwise: str = "the config does not say"
+
+    def need(self, name: str) -> Any:
+        """The value; raises NotChecked with the reason where it is unknown."""
+        found = self.values.get(name)
+        if isinstance(found, Fact):
+            return found.value
+        raise NotChecked(found.why if isinstance(found, Unknown) else f"{name} is unknown: {self.otherwise}")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or `default` where it is unknown: for what only adds to a message."""
+        found = self.values.get(name)
+        return found.value if isinstance(found, Fact) else default
+
+    def source(self, name: str) -> Source | None:
+        found = self.values.get(name)
+        return found.source if isinstance(found, Fact) else None
+
+    def says(self, name: str) -> str:
+        """`training.precision is fp32 (the default)`: the key, its value, and its origin if that is no line."""
+        source, value = self.source(name), self.get(name)
+        text = "not set" if value is None else f"{str(value).lower() if isinstance(value, bool) else value}"
+        suffix = {"default": " (the default)", "override": " (--set)"}.get(source.kind, "") if source else ""
+        return f"{name} is {text}{suffix}"
+
+    def put(self, name: str, value: Any, kind: Kind, detail: str = "", position: Position | None = None) -> None:
+        self.values[name] = Fact(value, Source(kind, detail, position))
+
+    def miss(self, name: str, why: str) -> None:
+        self.values[name] = Unknown(why)
+
+    def derive(self, name: str, detail: str, compute: Callable[[], Any], kind: Kind = "derived") -> None:
+        """Put what `compute` returns, or why it could not: `compute` reads other facts with `need`."""
+        try:
+            self.put(name, compute(), kind, detail)
+        except NotChecked as why:
+            self.miss(name, str(why))
+
+    def under(self, prefix: str) -> Iterator[tuple[str, Fact]]:
+        """Known facts whose name begins with `prefix.`"""
+        for name, found in self.values.items():
+            if name.startswith(prefix + ".") and isinstance(found, Fact):
+                yield name, found

@@ -1,0 +1,306 @@
+"""Launch a run: judge the config, claim a name, write the record, start the supervisor, see step 1.
+
+Why the folder is made under a temporary name and renamed: a rename is atomic and refuses a name that is taken, so
+two launches at once get two names, and a run's folder never exists without its whole record.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runctl import __version__, backends, code_version, evidence, logs, preflight, record, rules, status
+from runctl import config as configs
+from runctl import project as projects
+from runctl.errors import ConfigError, Problem, RunFailed, UsageError, WaitTimeout
+from runctl.supervisor.supervise import GRACE_SECONDS
+from runctl.units import format_duration
+
+_LOOK_SECONDS = 0.1
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A rule that this launch goes against, and why; recorded in the run."""
+
+    rule: str
+    because: str
+
+
+class Refused(ConfigError):
+    """Preflight has errors that nobody allowed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(problems)
+        rule = next((problem.rule for problem in problems if problem.rule not in preflight.UNWAIVABLE), None)
+        if rule:
+            self.hint = f'to launch all the same: --allow {rule} --because "the reason, kept with the run"'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A launch that may go ahead. `name` is None where the config's own name is numbered if it is taken."""
+
+    loaded: configs.LoadedConfig
+    project: Path
+    name: str | None
+    overrides: tuple[str, ...]
+    request: backends.Request
+    allowed: tuple[Allowed, ...]
+    notes: tuple[str, ...]
+    counts: dict[str, int]
+    estimate: Any
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "request": self.request.to_json(),
+            "digest": configs.digest(self.loaded.config),
+            "allowed": [asdict(entry) for entry in self.allowed],
+            "preflight": {"counts": self.counts},
+            "estimate": self.estimate,
+            "notes": list(self.notes),
+        }
+
+
+def plan(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    allowed: Sequence[Allowed] = (),
+    grace_seconds: float = GRACE_SECONDS,
+) -> Plan:
+    """Judge a config and say what would be started. Nothing is written.
+
+    Raises UsageError (name, file, backend), ConfigError (an invalid config), `Refused` (findings not allowed) and
+    ProviderError (a backend that cannot launch).
+    """
+    project = projects.load(path)
+    if name is not None and (record.runs_root(project.root) / record.check_name(name)).exists():
+        raise _taken(name)
+    for entry in allowed:
+        if rules.find(entry.rule).id in preflight.UNWAIVABLE:
+            raise UsageError(f"{entry.rule} cannot be allowed: such a config cannot run", hint="correct the config")
+    loaded = configs.load(path, overrides)
+    config = loaded.config if name is None else loaded.config.model_copy(update={"name": name})
+    loaded = replace(loaded, config=config)
+    backend = backends.load(config.compute.backend)
+    report = preflight.preflight(path, overrides, project, launching=True)
+    wanted = {entry.rule.upper(): entry for entry in allowed}
+    blocking = [finding for finding in report.errors if finding.rule not in wanted]
+    if blocking:
+        raise Refused([Problem(f.message, f.file, f.line, f.column, f.fix, f.rule) for f in blocking])
+    found = {finding.rule for finding in report.errors}
+    idle = [rule for rule in wanted if rule not in found]
+    run_dir = record.runs_root(project.root) / (name or _free_name(project.root, config.name))
+    request = backend.plan(config, run_dir, 1, project.root, grace_seconds)
+    return Plan(
+        loaded=loaded,
+        project=project.root,
+        name=name,
+        overrides=tuple(overrides),
+        request=request,
+        allowed=tuple(Allowed(rule, entry.because) for rule, entry in wanted.items() if rule in found),
+        notes=(*loaded.notes, *request.notes, *(f"--allow {rule}: nothing to allow, not recorded" for rule in idle)),
+        counts=report.counts,
+        estimate=_plain(report.estimates),
+    )
+
+
+def start(plan: Plan) -> record.RunDir:
+    """Claim the name, write the record, start the supervisor. Ctrl-C waits until the run is whole: afterwards
+    either everything is there and runs, or nothing is. Raises UsageError if the name was taken meanwhile."""
+    code = code_version.read(plan.project)
+    with uninterrupted():
+        run = _claim(plan, code)
+        backend = backends.load(plan.request.backend)
+        try:
+            backend.submit(backend.plan(plan.loaded.config, run.path, 1, plan.project, plan.request.grace_seconds))
+        except BaseException:
+            _discard(run.path)
+            raise
+    return run
+
+
+def await_start(
+    run: record.RunDir, quiet_seconds: float, look: Callable[[status.RunStatus], None] = lambda found: None
+) -> status.RunStatus:
+    """Wait until the newest attempt has done its first step, or has ended well.
+
+    Loading may take long: the wait is only over when nothing alive was seen for `quiet_seconds`. Raises RunFailed
+    with the trainer's own error and its last log lines, or WaitTimeout; the latter leaves the run as it is.
+    """
+    while True:
+        found = status.observe(run)
+        look(found)
+        if found.state == "succeeded" or (found.first_step and found.active):
+            return found
+        if found.over:
+            raise failure(run, found)
+        sign = max(_touched(run.attempt(found.attempt)), found.created or 0.0)
+        if time.time() - sign > quiet_seconds:
+            raise WaitTimeout(
+                f"{run.name} has given no sign of life for {format_duration(time.time() - sign)} and no step has run",
+                hint=f"look at: runctl logs {run.name}; end it with: runctl stop {run.name}",
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def failure(run: record.RunDir, found: status.RunStatus) -> RunFailed:
+    """The error for a run that ended otherwise than well: its reason, hint and the last lines of its log."""
+    files = run.attempt(found.attempt)
+    result = record.read_json(files.result)
+    error = result.get("error") if isinstance(result, dict) else None
+    hint = error.get("hint") if isinstance(error, dict) else None
+    lines = [f"  | {line}" for line in logs.last_lines(files.log, _LOG_LINES)]
+    tail = "\n".join(["", f"last lines of {files.log}:", *lines]) if lines else ""
+    step = f" at step {found.step:,}" if found.step else ""
+    return RunFailed(
+        f"{run.name} {found.state}{step}: {found.reason}{tail}", hint=hint if isinstance(hint, str) else None
+    )
+
+
+def write_start(
+    folder: Path, *, from_step: int, checkpoint: dict[str, Any] | None, code: dict[str, Any] | None
+) -> None:
+    """start.json in an attempt's folder: who asked for it, when, and from which checkpoint."""
+    own = evidence.identify()
+    entry = {
+        "schema_version": record.SCHEMA_VERSION,
+        "time": time.time(),
+        "launcher": own.to_json() if own else None,
+        "from_step": from_step,
+        "checkpoint": checkpoint,
+        "code": code,
+    }
+    record.write_json(folder / "start.json", entry)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C (and SIGTERM) for a short while; it arrives right after."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
+    root = record.runs_root(plan.project)
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".launch-{os.getpid()}-{time.time_ns()}.tmp"
+    try:
+        write_start(temporary / "attempts" / "1", from_step=0, checkpoint=None, code=None)
+        if code.diff:
+            record.write_text(temporary / "code.diff", code.diff)
+        while True:
+            name = plan.name or _free_name(plan.project, plan.loaded.config.name)
+            config = plan.loaded.config.model_copy(update={"name": name})
+            record.write_json(temporary / "run.json", _record(plan, config, name, code))
+            try:
+                os.rename(temporary, root / name)
+                break
+            except OSError:
+                if not (root / name).exists():
+                    raise
+                if plan.name:
+                    raise _taken(plan.name) from None
+        record.sync_folder(root)
+        return record.RunDir(root / name)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _record(plan: Plan, config: configs.RunConfig, name: str, code: code_version.CodeVersion) -> dict[str, Any]:
+    from runctl.backends import local
+
+    trainer = list(config.command.argv) if config.task == "command" and config.command else local.TRAINER
+    return {
+        "schema_version": record.SCHEMA_VERSION,
+        "name": name,
+        "created": time.time(),
+        "backend": config.compute.backend,
+        "project": str(plan.project),
+        "command": trainer,
+        "digest": configs.digest(config),
+        "overrides": list(plan.overrides),
+        "allowed": [asdict(entry) for entry in plan.allowed],
+        "preflight": {"counts": plan.counts},
+        "estimate": plan.estimate,
+        "runctl_version": __version__,
+        "code": code.to_json(),
+        "environment": _environment(),
+        "config": configs.to_effective(config),
+        "config_file": str(plan.loaded.path.resolve()),
+        "config_text": plan.loaded.document.text,
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """Versions and the machine's name; of environment variables nothing is kept."""
+    packages = {dist.name: dist.version for dist in importlib.metadata.distributions() if dist.name}
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def _free_name(project: Path, base: str) -> str:
+    root, number, name = record.runs_root(project), 1, base
+    while (root / name).exists():
+        number += 1
+        suffix = f"-{number}"
+        name = base[: 100 - len(suffix)] + suffix
+    return name
+
+
+def _taken(name: str) -> UsageError:
+    return UsageError(
+        f"the run name '{name}' is taken", hint=f"choose another --name, or continue it: runctl resume {name}"
+    )
+
+
+def _discard(folder: Path) -> None:
+    """Take back a run that could not be started: it loses its name first."""
+    doomed = folder.with_name(f".discarded-{folder.name}-{time.time_ns()}.tmp")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _touched(attempt: record.Attempt) -> float:
+    """The last time that anything of an attempt was written."""
+    times = [attempt.path.stat().st_mtime]
+    for path in (attempt.log, attempt.heartbeat):
+        try:
+            times.append(path.stat().st_mtime)
+        except OSError:
+            continue
+    return max(times)
+
+
+def _plain(value: Any) -> Any:
+    """Any estimate as JSON-able data."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,1 @@
+"""Models: networks in plain PyTorch, without a task in them."""

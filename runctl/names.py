@@ -1,0 +1,7 @@
+"""What a run may be called; apart, so that the record and the supervisor need no config to know it."""
+
+from __future__ import annotations
+
+import re
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -1,0 +1,128 @@
+"""All that is known of one run on one page: its status, attempts, checkpoints, metrics beside the baselines, paths,
+and the commands that make sense next."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runctl import record, status
+from runctl.supervisor.summary import checkpoints
+
+_TAILS = (1 << 16, 1 << 20, None)
+
+
+@dataclass(frozen=True)
+class Page:
+    status: status.RunStatus
+    digest: str | None
+    config_file: str | None
+    commit: str | None
+    allowed: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    checkpoints: list[dict[str, Any]]
+    metrics: dict[str, float | None]
+    metrics_step: int | None
+    baselines: dict[str, float | None]
+    paths: dict[str, str]
+    commands: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "status": self.status.to_json()}
+
+
+def read(run: record.RunDir) -> Page:
+    """Gather a run's page; what a damaged or missing file would have said is left out."""
+    found = status.observe(run)
+    content = record.read_json(run.run)
+    data = content if isinstance(content, dict) else {}
+    row = last_validation(run)
+    code: Any = data.get("code")
+    return Page(
+        status=found,
+        digest=data.get("digest"),
+        config_file=data.get("config_file"),
+        commit=code.get("commit") if isinstance(code, dict) else None,
+        allowed=data.get("allowed") or [],
+        attempts=[_attempt(entry) for entry in run.attempts()],
+        checkpoints=checkpoints(run),
+        metrics={key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")},
+        metrics_step=row.get("step"),
+        baselines={key.removeprefix("baseline/"): value for key, value in row.items() if key.startswith("baseline/")},
+        paths=_paths(run),
+        commands=commands(found),
+    )
+
+
+def last_validation(run: record.RunDir) -> dict[str, Any]:
+    """The newest validation row of metrics.jsonl, read from its end; {} if there is none."""
+    try:
+        size = run.metrics.stat().st_size
+    except OSError:
+        return {}
+    for limit in _TAILS:
+        rows: list[dict[str, Any]] = _tail_rows(run.metrics, size if limit is None else min(limit, size))
+        for row in reversed(rows):
+            if any(key.startswith("val/") for key in row):
+                return row
+        if limit is not None and limit >= size:
+            return {}
+    return {}
+
+
+def commands(found: status.RunStatus) -> list[str]:
+    """What a person is likely to type next."""
+    name = found.run
+    if found.active:
+        return [f"runctl status {name} --watch", f"runctl logs -f {name}", f"runctl stop {name}"]
+    if found.state == "succeeded":
+        return [f"runctl pull {name} results", f"runctl logs {name}"]
+    return [f"runctl logs {name} --tail 50", f"runctl resume {name}"]
+
+
+def _attempt(attempt: record.Attempt) -> dict[str, Any]:
+    end, start = record.read_json(attempt.exit), record.read_json(attempt.start)
+    end, start = (entry if isinstance(entry, dict) else {} for entry in (end, start))
+    return {
+        "attempt": attempt.number,
+        "started": start.get("time"),
+        "from_step": start.get("from_step"),
+        "step": end.get("step"),
+        "state": end.get("state"),
+        "reason": end.get("reason"),
+        "seconds": end.get("seconds"),
+    }
+
+
+def _paths(run: record.RunDir) -> dict[str, str]:
+    attempts = run.attempts()
+    found: dict[str, Path] = {"run": run.path, "metrics": run.metrics, "checkpoints": run.checkpoints}
+    if attempts:
+        found["log"] = attempts[-1].log
+    if run.code_diff.is_file():
+        found["code_diff"] = run.code_diff
+    return {name: _short(path) for name, path in found.items()}
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _tail_rows(path: Path, size: int) -> list[dict[str, Any]]:
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - size))
+        lines = file.read().split(b"\n")[:-1]
+    rows: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

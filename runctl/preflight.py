@@ -1,0 +1,205 @@
+"""Preflight: gather the facts of a config, check every rule over them, and say what was not checked.
+
+Nothing here needs a GPU, torch, numpy or a network; nothing passes in silence: a rule that lacks a fact is
+reported as not checked with the reason, and a rule that crashes is an error finding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runctl import derived, policy, rules
+from runctl import project as projects
+from runctl.adapters import native
+from runctl.errors import UsageError
+from runctl.facts import Facts, Finding, NotChecked, Unknown
+from runctl.project import Project
+from runctl.yamldoc import Document, Position
+
+ORDER = {"error": 0, "warning": 1, "note": 2}
+ESTIMATES = ("parameters", "memory", "time", "cost")
+UNWAIVABLE = ("CF100", "CF101", "CF103", "WV101")
+_WAIVER = re.compile(r"(?:^|\s)#\s*runctl:\s*allow\b[ \t]*(\S*)[ \t]*(.*?)\s*$")
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """`# runctl: allow CK101 the reason` in a config; it holds for the whole file."""
+
+    rule: str
+    reason: str
+    position: Position
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which rules judged; which could not, and why; which the project switched off."""
+
+    checked: tuple[str, ...]
+    not_checked: dict[str, str]
+    off: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What preflight says of one config. `waived` are findings that the config allows, each with its reason."""
+
+    path: str
+    kind: str
+    findings: tuple[Finding, ...]
+    estimates: dict[str, Any]
+    coverage: Coverage
+    waived: tuple[tuple[Finding, Waiver], ...] = ()
+    facts: Facts = field(default_factory=lambda: Facts(""), repr=False, compare=False)
+    document: Document | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The unwaived findings that block a launch."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {severity: sum(finding.severity == severity for finding in self.findings) for severity in ORDER}
+
+    @property
+    def verdict(self) -> str:
+        """`fail`, `warn` or `ok`: the worst finding decides."""
+        return "fail" if self.counts["error"] else "warn" if self.counts["warning"] else "ok"
+
+
+def preflight(
+    path: Path | str, overrides: Sequence[str] = (), project: Project | None = None, *, launching: bool = False
+) -> Report:
+    """Judge one config; `launching` where a launch follows, so that what is merely absent yet is an error.
+
+    Raises UsageError where the file is missing, is not YAML, or the project's policy is not valid.
+    """
+    facts, document = gather(path, overrides, project, launching=launching)
+    return check(facts, document)
+
+
+def gather(
+    path: Path | str, overrides: Sequence[str] = (), project: Project | None = None, *, launching: bool = False
+) -> tuple[Facts, Document]:
+    """The facts of one config, derived ones included, and its parsed file."""
+    project = project or projects.load(path)
+    facts = Facts(str(path), policy.read(project.policy, str(project.file or projects.FILE)), launching)
+    document = native.read(Path(path), overrides, project, facts)
+    derived.derive(facts)
+    return facts, document
+
+
+def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -> Report:
+    """Run every rule (or `only` those ids) over the facts."""
+    waivers = find_waivers(document)
+    chosen = [rule for rule in rules.known().values() if only is None or rule.id in set(only)]
+    off = tuple(rule.id for rule in chosen if facts.policy.rules.get(rule.id) == "off")
+    findings: list[Finding] = []
+    waived: list[tuple[Finding, Waiver]] = []
+    checked: list[str] = []
+    not_checked: dict[str, str] = {}
+    for rule in chosen:
+        if rule.id in off:
+            continue
+        if rule.id == "WV101":  # the last id: it judges the waivers by what the other rules found
+            facts.put("waivers", _judged(waivers, waived, not_checked, off), "file")
+        try:
+            found = [_complete(finding, rule, facts) for finding in rule.check(facts)]
+        except NotChecked as why:
+            not_checked[rule.id] = str(why)
+            continue
+        except Exception as error:
+            message = f"the rule {rule.id} crashed: {type(error).__name__}: {error}"
+            found = [
+                _complete(Finding(message, fix="report this: it is a defect of runctl", severity="error"), rule, facts)
+            ]
+        checked.append(rule.id)
+        for finding in found:
+            waiver = next((w for w in waivers if w.rule == rule.id and w.reason and rule.id not in UNWAIVABLE), None)
+            if waiver is None:
+                findings.append(finding)
+            else:
+                waived.append((finding, waiver))
+    findings.sort(
+        key=lambda finding: (ORDER[finding.severity or "error"], finding.line or 0, finding.column or 0, finding.rule)
+    )
+    coverage = Coverage(tuple(checked), not_checked, off)
+    return Report(facts.path, native.KIND, tuple(findings), _estimates(facts), coverage, tuple(waived), facts, document)
+
+
+def find_waivers(document: Document) -> list[Waiver]:
+    """The `# runctl: allow RULE reason` comments of a config."""
+    found = []
+    for number, line in enumerate(document.text.splitlines(), 1):
+        if "runctl:" in line and (match := _WAIVER.search(line)):
+            column = line.index("#", match.start()) + 1
+            found.append(Waiver(match[1].upper(), match[2], Position(document.file, number, column)))
+    return found
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Config files of the given files and folders, each once; raises UsageError for a folder without any."""
+    result: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            result[path] = None
+            continue
+        inside = [file for file in sorted(path.rglob("*.y*ml")) if _is_config(file.relative_to(path))]
+        if not inside:
+            raise UsageError(f"no YAML files in {path}")
+        result.update(dict.fromkeys(inside))
+    return list(result)
+
+
+def _is_config(path: Path) -> bool:
+    hidden = any(part.startswith(".") or part in ("runs", "node_modules") for part in path.parts)
+    return path.suffix in (".yaml", ".yml") and path.name != projects.FILE and not hidden
+
+
+def _complete(finding: Finding, rule: rules.Rule, facts: Facts) -> Finding:
+    """Fill in what the engine knows: id, severity by rule and policy, place, why."""
+    position = finding.at if isinstance(finding.at, Position) else None
+    if isinstance(finding.at, str) and (source := facts.source(finding.at)) is not None:
+        position = source.position
+    severity = finding.severity or rule.severity
+    set_by_project = facts.policy.rules.get(rule.id)
+    if set_by_project in ("error", "warning", "note") and severity != "note":
+        severity = set_by_project  # type: ignore[assignment]
+    return replace(
+        finding,
+        rule=rule.id,
+        severity=severity,
+        file=position.file if position else facts.path,
+        line=position.line if position else None,
+        column=position.column if position else None,
+        why=finding.why or rule.why,
+    )
+
+
+def _judged(
+    waivers: Sequence[Waiver], waived: Sequence[tuple[Finding, Waiver]], not_checked: dict[str, str], off: Sequence[str]
+) -> tuple[tuple[Waiver, str], ...]:
+    """(waiver, what is wrong with it) for every waiver that is not in order."""
+    result = []
+    used = {waiver.rule for _, waiver in waived}
+    for waiver in waivers:
+        if waiver.rule not in rules.known():
+            result.append((waiver, f"names no rule: '{waiver.rule}'"))
+        elif waiver.rule in UNWAIVABLE:
+            result.append((waiver, f"cannot allow {waiver.rule}: such a config cannot run"))
+        elif not waiver.reason:
+            result.append((waiver, f"gives no reason to allow {waiver.rule}"))
+        elif waiver.rule not in used and waiver.rule not in not_checked and waiver.rule not in off:
+            result.append((waiver, f"allows {waiver.rule}, which finds nothing here"))
+    return tuple(result)
+
+
+def _estimates(facts: Facts) -> dict[str, Any]:
+    """The estimates as facts, or unknown with why: `parameters`, `memory`, `time`, `cost`."""
+    names = {"parameters": "model.parameters"}
+    return {name: facts.values.get(names.get(name, f"estimate.{name}"), Unknown(facts.otherwise)) for name in ESTIMATES}

@@ -1,0 +1,71 @@
+"""For a training program of your own (`task: command`): tell runctl where you are.
+
+    from runctl.report import report
+
+    for step in range(1, total + 1):
+        loss = train(step)
+        report(step=step, total_steps=total, loss=loss)
+
+`runctl status` then shows progress, ETA and loss, and notices if the program hangs. Standard library only: one file
+that may also be copied. Outside runctl it does nothing. A program in another language may write the same JSON to
+the path in RUNCTL_HEARTBEAT: to a temporary file beside it first, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from typing import Any
+
+_state: dict[str, Any] = {"written": float("-inf"), "checkpoint": None}
+
+
+def report(
+    *,
+    step: int,
+    total_steps: int | None = None,
+    loss: float | None = None,
+    examples_per_second: float | None = None,
+    memory_bytes: int | None = None,
+    phase: str = "training",
+    checkpoint_step: int | None = None,
+    expect_next_seconds: float | None = None,
+    message: str = "",
+) -> None:
+    """Write the heartbeat, at most four times a second (the last step is always written).
+
+    `checkpoint_step` names the step of the last checkpoint that the program saved. `expect_next_seconds` says how
+    long the next call may take, if that is longer than some seconds: a silence of 20 times that is called stalled.
+    """
+    path = os.environ.get("RUNCTL_HEARTBEAT")
+    now = time.time()
+    if checkpoint_step is not None:
+        _state["checkpoint"] = {"step": checkpoint_step, "time": now}
+    last = total_steps is not None and step >= total_steps
+    if not path or (now - _state["written"] < 0.25 and not last and checkpoint_step is None):
+        return
+    _state["written"] = now
+    heartbeat = {
+        "schema_version": 1,
+        "time": now,
+        "pid": os.getpid(),
+        "phase": phase,
+        "step": step,
+        "total_steps": total_steps,
+        "loss": _finite(loss),
+        "examples_per_second": _finite(examples_per_second),
+        "memory_bytes": memory_bytes,
+        "checkpoint": _state["checkpoint"],
+        "expect_next_seconds": _finite(expect_next_seconds),
+        "message": message,
+    }
+    temporary = f"{path}.{os.getpid()}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(heartbeat, file)
+    os.replace(temporary, path)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

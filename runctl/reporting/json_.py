@@ -1,0 +1,68 @@
+"""Reports as JSON: `{schema_version, reports: [{path, kind, verdict, findings, estimates, coverage}]}`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from runctl.estimate.memory import Memory
+from runctl.estimate.time_ import Range
+from runctl.facts import Fact, Finding
+from runctl.preflight import Report
+
+SCHEMA_VERSION = 1
+
+
+def render(reports: Sequence[Report]) -> str:
+    data = {"schema_version": SCHEMA_VERSION, "reports": [report(one) for one in reports]}
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def report(one: Report) -> dict[str, Any]:
+    """One report as JSON-able data."""
+    return {
+        "path": one.path,
+        "kind": one.kind,
+        "verdict": one.verdict,
+        "counts": {**one.counts, "waived": len(one.waived)},
+        "findings": [_finding(finding) for finding in one.findings],
+        "waived": [{**_finding(finding), "because": waiver.reason} for finding, waiver in one.waived],
+        "estimates": estimates(one),
+        "coverage": {
+            "checked": list(one.coverage.checked),
+            "not_checked": [{"rule": rule, "because": why} for rule, why in one.coverage.not_checked.items()],
+            "off": list(one.coverage.off),
+        },
+    }
+
+
+def estimates(one: Report) -> dict[str, Any]:
+    """Each estimate with its basis, or `{"unknown": why}`; units are in the names."""
+    result: dict[str, Any] = {}
+    for name, found in one.estimates.items():
+        if not isinstance(found, Fact):
+            result[_key(name)] = {"unknown": found.why}
+        elif isinstance(found.value, Memory):
+            memory = found.value
+            spread = {"low": memory.low, "likely": memory.likely, "high": memory.high}
+            result[_key(name)] = {**spread, "parts": dict(memory.parts), "basis": memory.basis}
+        elif isinstance(found.value, Range):
+            span = {key: round(getattr(found.value, key), 4) for key in ("low", "likely", "high")}
+            result[_key(name)] = {**span, "basis": found.value.basis, "measured": found.value.measured}
+        else:
+            result[_key(name)] = found.value
+    for name in ("steps", "epochs", "steps_per_epoch"):
+        fact = one.facts.values.get(f"run.{name}")
+        if isinstance(fact, Fact):
+            result[name] = fact.value
+    return result
+
+
+def _key(name: str) -> str:
+    return {"memory": "memory_bytes", "time": "time_seconds", "cost": "cost_usd"}.get(name, name)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    keys = ("rule", "severity", "message", "file", "line", "column", "why", "fix")
+    return {key: getattr(finding, key) for key in keys}

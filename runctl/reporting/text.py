@@ -1,0 +1,149 @@
+"""Reports as plain text for people: the view's lines without colour (`runctl.view.report` prints them)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from runctl.estimate.memory import Memory
+from runctl.estimate.time_ import Range
+from runctl.facts import Fact, Facts, Finding
+from runctl.preflight import Report
+from runctl.units import format_bytes, format_count, format_duration, format_usd
+
+Span = tuple[str, str]  # style ("" for none), text
+Line = list[Span]
+
+_STYLE = {"error": "bad", "warning": "warn", "note": "note"}
+_VERDICT = {"ok": ("good", "ok"), "warn": ("warn", "warnings"), "fail": ("bad", "refused")}
+
+
+def render(reports: Sequence[Report]) -> str:
+    return "\n".join("".join(text for _, text in line) for line in lines(reports))
+
+
+def lines(reports: Sequence[Report]) -> Iterator[Line]:
+    """The whole report, verdict first, as styled lines."""
+    for index, report in enumerate(reports):
+        if index:
+            yield []
+        yield from _one(report, brief=len(reports) > 3)
+    if len(reports) > 1:
+        failed = sum(report.verdict == "fail" for report in reports)
+        yield []
+        style = "bad" if failed else "good"
+        yield [(style, f"{len(reports) - failed} of {len(reports)} configs may launch"), ("dim", _totals(reports))]
+
+
+def _one(report: Report, brief: bool) -> Iterator[Line]:
+    style, word = _VERDICT[report.verdict]
+    yield [(style, word), ("", "  "), ("name", report.path), ("dim", _counts(report))]
+    for finding in report.findings:
+        yield []
+        yield from _finding(finding, report)
+    if brief and report.verdict == "ok":
+        return
+    yield []
+    yield from estimate_lines(report)
+    yield []
+    yield from _coverage(report)
+
+
+def _finding(finding: Finding, report: Report) -> Iterator[Line]:
+    style = _STYLE[finding.severity or "error"]
+    yield [(style, f"{finding.severity} {finding.rule}"), ("", f" {finding.message}")]
+    yield [("dim", f"  --> {finding.where()}")]
+    source = (
+        report.document.line(finding.line) if report.document and finding.line and finding.file == report.path else ""
+    )
+    if source.strip() and finding.line and finding.column:
+        shown, column = _window(source, finding.column)
+        margin = f"{finding.line:>5} | "
+        yield [("dim", margin), ("", shown)]
+        yield [("dim", " " * 5 + " | "), ("", " " * (column - 1)), (style, "^")]
+    if finding.why:
+        yield [("dim", "  why: "), ("", finding.why)]
+    if finding.fix:
+        yield [("note", "  fix: "), ("", finding.fix)]
+
+
+def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
+    """A part of a long line around `column`, and the column in it; tabs become spaces."""
+    line = line.replace("\t", " ")
+    start = max(0, column - 1 - width // 2) if len(line) > width else 0
+    return line[start : start + width], column - start
+
+
+def estimate_lines(report: Report) -> Iterator[Line]:
+    """Parameters, length, memory, time and cost: each with its basis, or unknown with why."""
+    facts = report.facts
+    for name, found in report.estimates.items():
+        yield (
+            _estimate(name, found.value, facts)
+            if isinstance(found, Fact)
+            else [_label(name), ("dim", f"unknown: {found.why}")]
+        )
+        if name == "parameters":
+            yield _length(facts)
+
+
+def _estimate(name: str, value: object, facts: Facts) -> Line:
+    if isinstance(value, Memory):
+        text = f"{format_bytes(value.likely)} ({format_bytes(value.low)} to {format_bytes(value.high)})"
+        gpu = facts.get("gpu")
+        room = f" of {format_bytes(gpu.usable_bytes)} on {gpu.name}" if gpu else " on the CPU"
+        return [_label(name), ("", text + room), ("dim", f"  {value.basis}")]
+    if isinstance(value, Range):
+        show = format_duration if name == "time" else format_usd
+        text = (
+            show(value.likely)
+            if value.low == value.high
+            else f"{show(value.low)} to {show(value.high)}, likely {show(value.likely)}"
+        )
+        return [_label(name), ("", text), ("dim", f"  {value.basis}")]
+    if isinstance(value, int):
+        return [_label(name), ("", f"{value:,}"), ("dim", f"  {format_count(value)}, exact")]
+    return [_label(name), ("", str(value))]
+
+
+def _length(facts: Facts) -> Line:
+    steps, epochs, step = facts.get("run.steps"), facts.get("run.epochs"), facts.get("run.step_examples")
+    if steps is None:
+        why = getattr(facts.values.get("run.steps"), "why", facts.otherwise)
+        return [_label("length"), ("dim", f"unknown: {why}")]
+    text = f"{steps:,} steps" + (f" of {step:,} windows" if step else "") + (f", {epochs:.3g} epochs" if epochs else "")
+    source = facts.source("run.steps")
+    detail = source.detail if source else ""
+    return [_label("length"), ("", text), ("dim", f"  {detail}" if detail else "")]
+
+
+def _label(name: str) -> Span:
+    return ("", f"  {name:<11}")
+
+
+def _coverage(report: Report) -> Iterator[Line]:
+    coverage = report.coverage
+    head = f"  checked {len(coverage.checked)} rules"
+    if coverage.not_checked:
+        head += f", not checked {len(coverage.not_checked)}:"
+    yield [("dim", head)]
+    reasons: dict[str, list[str]] = {}
+    for rule, why in coverage.not_checked.items():
+        reasons.setdefault(why, []).append(rule)
+    for why, names in reasons.items():
+        yield [("dim", f"    {' '.join(names)}: {why}")]
+    if coverage.off:
+        yield [("dim", f"  switched off by the project: {' '.join(coverage.off)}")]
+    for finding, waiver in report.waived:
+        yield [("dim", f"  waived {finding.rule} ({finding.message}): {waiver.reason}")]
+
+
+def _counts(report: Report) -> str:
+    words = [f"{count} {name}{'s' * (count != 1)}" for name, count in report.counts.items() if count]
+    words += [f"{len(report.waived)} waived"] if report.waived else []
+    return f"  {', '.join(words)}" if words else ""
+
+
+def _totals(reports: Sequence[Report]) -> str:
+    errors = sum(report.counts["error"] for report in reports)
+    warnings = sum(report.counts["warning"] for report in reports)
+    return f"  {errors} errors, {warnings} warnings"

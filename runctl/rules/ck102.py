@@ -1,0 +1,75 @@
+"""CK102: the first checkpoint comes after the end
+
+## Why
+
+A cadence longer than the run is no cadence: a toy run's `save_every` copied into a long config, or a long run's into
+a short one, saves nothing before the end. Runs that committed their checkpoints only at the end would have lost six
+hours and more.
+
+## Fails
+
+```yaml
+training: {steps: 20000}
+checkpoint: {every: 50000 steps}
+```
+
+## Passes
+
+```yaml
+training: {steps: 20000}
+checkpoint: {every: 1000 steps}
+```
+
+```yaml
+training: {steps: 200}
+checkpoint: {every: 10m}
+```
+
+## What to do
+
+Set `checkpoint.every` well below the length of the run. For short runs this is a note: losing one costs little.
+
+## Policy
+
+A run is long if it is estimated to take more than `long_run`, or has more than `long_run_steps` optimizer steps
+where no measured time is known. A cadence in time that is no longer than `long_run` never misses a long run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runctl.facts import Facts, Finding, Severity
+from runctl.units import format_duration
+
+SEVERITY: Severity = "error"
+POLICY = ("long_run", "long_run_steps")
+
+
+def check(facts: Facts) -> Iterable[Finding]:
+    every = facts.need("checkpoint.every")
+    if every is None:
+        return  # CK101's concern
+    if every.seconds is not None:
+        if facts.get("estimate.time") is None and every.seconds <= facts.policy["long_run"]:
+            return  # whatever it misses is short
+        time = facts.need("estimate.time")
+        missed, whole = every.seconds >= time.likely, f"about {format_duration(time.likely)}"
+    elif every.epochs is not None:
+        epochs = facts.need("run.epochs")
+        missed, whole = every.epochs >= epochs, f"{epochs:.3g} epochs"
+    else:
+        steps = facts.need("run.steps")
+        missed, whole = every.steps >= steps, f"{steps:,} steps"
+    if missed:
+        length = facts.get("run.length")
+        message = f"checkpoint.every is {_words(every)}, but the run is {whole} long: nothing is saved before its end"
+        severity: Severity = "error" if length is not None and length.long else "note"
+        yield Finding(
+            message, at="checkpoint.every", fix="set checkpoint.every well below the run's length", severity=severity
+        )
+
+
+def _words(every: object) -> str:
+    seconds = getattr(every, "seconds", None)
+    return str(every) if seconds is None else format_duration(seconds)

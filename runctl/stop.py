@@ -1,0 +1,75 @@
+"""Stop a run: the trainer finishes its step, saves a checkpoint and ends; what does not end in time is killed."""
+
+from __future__ import annotations
+
+import time
+
+from runctl import backends, evidence, record, status
+from runctl.errors import RefusedError, RunFailed, UsageError, WaitTimeout
+from runctl.units import format_duration
+
+_MARGIN_SECONDS = 30.0
+_QUEUED_SECONDS = 15.0
+
+
+def at_stake(found: status.RunStatus) -> str:
+    """In words: where the run is, and what would be lost if its last save failed."""
+    at = (
+        f"at step {found.step:,}" + (f" of {found.total_steps:,}" if found.total_steps else "")
+        if found.step
+        else "before its first step"
+    )
+    if found.checkpoint_step is None:
+        saved = "no checkpoint yet: all of it is lost if saving fails"
+    else:
+        age = (
+            f", {format_duration(found.checkpoint_age_seconds)} ago" if found.checkpoint_age_seconds is not None else ""
+        )
+        behind = (
+            f" ({found.step - found.checkpoint_step:,} steps back)"
+            if found.step and found.step > found.checkpoint_step
+            else ""
+        )
+        saved = f"last checkpoint at step {found.checkpoint_step:,}{age}{behind}"
+    return f"{found.run} is {found.state} {at}; {saved}"
+
+
+def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.RunStatus:
+    """Ask a run to stop and wait until it has ended; returns its last status (at once if it had ended before).
+
+    Raises UsageError if it runs on another machine, RefusedError if it is another user's, WaitTimeout if it has
+    not ended after its grace period and a margin.
+    """
+    found = status.observe(run)
+    if found.over and not found.leftover:
+        return found
+    backend = backends.load((record.read_json(run.run) or {}).get("backend", "local"))
+    begun = time.monotonic()
+    limit = timeout_seconds if timeout_seconds is not None else 60.0 + _MARGIN_SECONDS
+    asked = False
+    while found.active or found.leftover:
+        if not asked and found.active:
+            asked = _ask(backend, run, found)
+        if not asked and found.state == "queued" and time.monotonic() - begun > _QUEUED_SECONDS:
+            raise RunFailed(
+                f"{run.name} is queued, and its supervisor does not appear", hint="end the launch that waits for it"
+            )
+        if time.monotonic() - begun > limit:
+            raise WaitTimeout(
+                f"{run.name} was asked to stop and is still {found.state} after {format_duration(limit)}",
+                hint=f"it is killed when its grace period is over; see: runctl status {run.name}",
+            )
+        time.sleep(0.1)
+        found = status.observe(run)
+    return found
+
+
+def _ask(backend: backends.Backend, run: record.RunDir, found: status.RunStatus) -> bool:
+    try:
+        asked = backend.stop(run)
+    except PermissionError:
+        raise RefusedError(f"{run.name} belongs to another user of this machine", hint="ask them to stop it") from None
+    records = status.load(run)
+    if not asked and status.weigh(records).supervisor is evidence.Life.ELSEWHERE:
+        raise UsageError(f"{run.name} runs on {found.host or 'another machine'}", hint="run `runctl stop` there")
+    return asked

@@ -1,0 +1,27 @@
+"""`python -m runctl.supervisor RUN_DIR --attempt N [--grace SECONDS] [--close]`, started by a backend, not by people.
+
+`--close` ends what a lost supervisor left behind, and writes the record that it could not write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from runctl.record import RunDir
+from runctl.supervisor.supervise import GRACE_SECONDS, close, supervise
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="runctl.supervisor")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--grace", type=float, default=GRACE_SECONDS)
+    parser.add_argument("--close", action="store_true")
+    arguments = parser.parse_args()
+    act = close if arguments.close else supervise
+    return act(RunDir(arguments.run_dir.resolve()), arguments.attempt, arguments.grace)
+
+
+sys.exit(main())

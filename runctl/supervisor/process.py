@@ -1,0 +1,85 @@
+"""The trainer as a process: started in a group of its own, ended with everything that it started.
+
+Three nets under a lost process: the kernel sends SIGTERM to the trainer when the supervisor dies (Linux,
+PR_SET_PDEATHSIG); the whole process group is killed when the attempt ends; and whatever left the group falls back
+to the supervisor, which is its "subreaper", and is killed as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from runctl import evidence
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_KILL_SECONDS = 10.0
+
+
+def start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start the trainer, its output straight into `log`. Call it from the main thread: the kernel watches the
+    thread that forks. Raises OSError if the program cannot be started."""
+    library = _prctl()
+    if library is not None:
+        library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    parent = os.getpid()
+
+    def in_child() -> None:
+        if library is not None:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=in_child,
+        )
+
+
+def end_group(group: int) -> None:
+    """Kill what is left of the trainer's process group and of this process's other children, and wait for it."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < deadline:
+        left = {*evidence.members(group), *evidence.children(os.getpid())}
+        signal_group(group, signal.SIGKILL)
+        for pid in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        _reap()
+        if not left:
+            return
+        time.sleep(0.02)
+
+
+def signal_group(group: int, number: signal.Signals) -> bool:
+    """Signal a whole process group; False if nothing of it is left."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _reap() -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _prctl() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

@@ -1,0 +1,101 @@
+"""How an attempt ended, judged from what it left: a pure function of the result, the exit and what was asked.
+
+The trainer's own result comes first, its exit code second; an exit code of 0 without a result proves nothing, except
+for a program of the user's own (`task: command`), which has no other way to say that it succeeded.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ENDED = ("succeeded", "failed", "stopped", "killed")
+SUPERVISOR_LOST = "supervisor lost"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why the supervisor asked the trainer to stop."""
+
+    kind: Literal["asked", "timeout", "budget"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    state: str
+    reason: str
+
+
+def judge(
+    result: Any,
+    returncode: int | None,
+    *,
+    command: bool,
+    stop: Stop | None = None,
+    forced: bool = False,
+    last_line: str = "",
+) -> Verdict:
+    """The verdict on a trainer that has ended.
+
+    `result` is result.json as read (None if absent or damaged), `returncode` as subprocess gives it (negative: a
+    signal), `stop` what the supervisor asked for, `forced` whether it had to kill, `last_line` the log's last line.
+    """
+    outcome = _outcome(result)
+    if outcome == "succeeded" or (command and outcome is None and returncode == 0 and stop is None):
+        return Verdict("succeeded", "")
+    if stop is not None:
+        late = "; it did not end in time and was killed" if forced else ""
+        if stop.kind == "asked" and (outcome != "failed" or forced):
+            return Verdict("stopped", stop.reason + late)
+        if stop.kind != "asked":
+            return Verdict("failed", stop.reason + late)
+    if outcome == "failed":
+        return Verdict("failed", error_text(result))
+    if outcome == "stopped":
+        return Verdict("stopped", "the trainer was asked to stop from outside")
+    if returncode is None:
+        return Verdict("failed", "the trainer ended and left no result")
+    if returncode < 0:
+        return Verdict("failed", _signal_text(-returncode))
+    if returncode == 0:
+        return Verdict("failed", "exit 0 without a result")
+    return Verdict("failed", f"exit {returncode}" + (f": {last_line}" if last_line else ""))
+
+
+def judge_lost(result: Any, *, stop_requested: bool, rebooted: bool) -> Verdict:
+    """The verdict on an attempt whose supervisor died before it could write one."""
+    outcome = _outcome(result)
+    if outcome == "succeeded":
+        return Verdict("succeeded", "")
+    if outcome == "stopped" and stop_requested:
+        return Verdict("stopped", "stopped on request, then its supervisor was lost")
+    if rebooted:
+        return Verdict("failed", f"{SUPERVISOR_LOST}: the machine restarted")
+    if outcome == "failed" and SUPERVISOR_LOST not in (text := error_text(result)):
+        return Verdict("failed", f"{text} ({SUPERVISOR_LOST} too)")
+    return Verdict("failed", SUPERVISOR_LOST)
+
+
+def error_text(result: Any) -> str:
+    """One line for the error in a result, without its trace."""
+    error = result.get("error") if isinstance(result, dict) else None
+    if not isinstance(error, dict):
+        return "the trainer failed and gave no reason"
+    kind, message = str(error.get("type") or ""), " ".join(str(error.get("message") or "").split())
+    return ": ".join(part for part in (kind, message) if part) or "the trainer failed and gave no reason"
+
+
+def _outcome(result: Any) -> str | None:
+    outcome = result.get("outcome") if isinstance(result, dict) else None
+    return outcome if outcome in ("succeeded", "stopped", "failed") else None
+
+
+def _signal_text(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = "unknown"
+    hint = ": killed from outside, often by the kernel for lack of memory" if name == "SIGKILL" else ""
+    return f"signal {number} ({name}){hint}"

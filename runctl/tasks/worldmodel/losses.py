@@ -1,0 +1,36 @@
+"""The loss: squared error on numbers, binary cross-entropy on binaries, cross-entropy on ids, weighted and summed.
+
+Squared errors are taken in units of each column's scale (`targets`), so a part of 1 is what predicting the origin
+costs, whatever the column's size. All parts are computed in float32, also under autocast.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from runctl.config.model import LossWeights
+from runctl.tasks.worldmodel.model import Predictions
+from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets
+
+
+def loss(
+    predictions: Predictions, records: Tensor, weights: LossWeights, targets: Targets
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(weighted sum, its parts unweighted and detached), means over records (B, K+1, R) and over columns.
+
+    The parts bear the names of `loss_weights`.
+    """
+    floats, ids = targets.features(records[:, -1])
+    parts = {}
+    for name in NUMBERS:
+        wanted = (targets.of(floats, name) - predictions.origin[name]) / targets.scale(name)
+        parts[name] = F.mse_loss(predictions.outputs[name].float(), wanted)
+    parts["binary"] = F.binary_cross_entropy_with_logits(
+        predictions.outputs["binary"].float(), targets.of(floats, "binary")
+    )
+    for kind in PREDICTED_IDS:
+        wanted = ids[:, targets.features.id_columns(kind)].long()
+        parts[kind] = F.cross_entropy(predictions.outputs[kind].float().flatten(0, 1), wanted.flatten())
+    total = sum((getattr(weights, name) * part for name, part in parts.items()), start=floats.new_zeros(()))
+    return total, {name: part.detach() for name, part in parts.items()}

@@ -1,0 +1,97 @@
+"""The world model: K frames and the next controller values in, the next frame out.
+
+    floats + embeddings → linear → N × (RMSNorm → Mamba-2 block, residual)
+        → RMSNorm of the last position + linear(next controller values) → one linear head for each group
+
+The heads of numbers start at zero, so an untrained model repeats the last frame, or with `delta_target: residual`
+the last movement: training begins at the baseline that it has to beat. The last block is computed at its last
+position only. `estimate/parameters.py` counts all of this in closed form.
+
+Positions of a few hundred units differ by fractions from frame to frame, which bf16 cannot hold: the first linear
+layer therefore runs in float32 also under autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runctl.config.model import Encoding, Model
+from runctl.models.mamba2 import Mamba2, RMSNorm
+from runctl.tasks.worldmodel.encoding import CONTROLLER, IDS, Layout, columns
+from runctl.tasks.worldmodel.features import Features
+from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one batch. `outputs`: by group, (B, width) as the heads give them, and (B, 2, vocabulary) logits of ids.
+    `origin`: by group of numbers, (B, width) in scaled units: what an output of zero stands for."""
+
+    outputs: dict[str, Tensor]
+    origin: dict[str, Tensor]
+
+
+class WorldModel(nn.Module):
+    """records (B, K+1, R) → `Predictions` of the last frame, of which only the controller values are read."""
+
+    def __init__(
+        self, encoding: Encoding, model: Model, layout: Layout | None = None, *, delta_target: str = "delta"
+    ) -> None:
+        super().__init__()
+        self.features = Features(layout or columns(encoding), encoding)
+        self.targets = Targets(self.features, encoding, delta_target)
+        self.register_buffer("_pad", torch.tensor(self.features.columns(CONTROLLER)), persistent=False)
+        sizes = {kind: (getattr(encoding, f"{kind}_vocab"), getattr(encoding, f"{kind}_embed_dim")) for kind in IDS}
+        if encoding.state_age_as_embed:
+            sizes["state_age"] = (encoding.state_age_embed_vocab, encoding.state_age_embed_dim)
+        sizes["stage"] = (encoding.stage_vocab, encoding.stage_embed_dim)
+        self.embeddings = nn.ModuleDict({kind: nn.Embedding(*size) for kind, size in sizes.items()})
+        embedded = sum(width * (1 if kind == "stage" else 2) for kind, (_, width) in sizes.items())
+        self.frame = nn.Linear(len(self.features.float_names) + embedded, model.d_model)
+        shape = {"d_state": model.d_state, "headdim": model.headdim, "expand": model.expand}
+        shape |= {"d_conv": model.d_conv, "chunk_size": model.chunk_size}
+        self.norms = nn.ModuleList(RMSNorm(model.d_model) for _ in range(model.n_layers))
+        self.blocks = nn.ModuleList(Mamba2(model.d_model, **shape) for _ in range(model.n_layers))
+        self.dropout = nn.Dropout(model.dropout)
+        self.norm = RMSNorm(model.d_model)
+        self.controller = nn.Linear(len(CONTROLLER) * 2, model.d_model)
+        self.vocabs = {kind: sizes[kind][0] for kind in PREDICTED_IDS}
+        widths = {**self.targets.widths, **{kind: 2 * vocab for kind, vocab in self.vocabs.items()}}
+        self.heads = nn.ModuleDict({name: nn.Linear(model.d_model, width) for name, width in widths.items()})
+        self._initialise()
+
+    def forward(self, records: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None) -> Predictions:
+        """`corrupt` changes the floats (B, K, F) of the given frames: what the model reads and what its origins
+        are made of."""
+        floats, ids = self.features(records)
+        given, pad = floats[:, :-1], floats[:, -1].index_select(-1, self._pad)
+        if corrupt is not None:
+            given = corrupt(given)
+        hidden = self.norm(self.last_position(given, ids[:, :-1])) + self.controller(pad)
+        outputs = {name: head(hidden) for name, head in self.heads.items()}
+        for kind, vocab in self.vocabs.items():
+            outputs[kind] = outputs[kind].unflatten(-1, (2, vocab))
+        return Predictions(outputs, {name: self.targets.origin(given, name) for name in NUMBERS})
+
+    def last_position(self, floats: Tensor, ids: Tensor) -> Tensor:
+        """floats (B, K, F), ids (B, K, I) → what the blocks make of the last frame, (B, d_model)."""
+        pairs = [F.embedding(ids[..., self.features.id_columns(kind)], self.embeddings[kind].weight).flatten(-2)
+                 for kind in self.features.kinds]
+        inputs = torch.cat([floats, *pairs, self.embeddings["stage"](ids[..., -1])], -1)
+        with torch.autocast(inputs.device.type, enabled=False):
+            x = self.frame(inputs)
+        for norm, block in zip(self.norms[:-1], self.blocks[:-1], strict=True):
+            x = x + self.dropout(block(norm(x)))
+        return x[:, -1] + self.dropout(self.blocks[-1].last(self.norms[-1](x)))
+
+    def _initialise(self) -> None:
+        for table in self.embeddings.values():
+            nn.init.normal_(table.weight, std=0.5)
+        for name in NUMBERS:
+            nn.init.zeros_(self.heads[name].weight)
+            nn.init.zeros_(self.heads[name].bias)

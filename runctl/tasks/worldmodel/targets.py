@@ -1,0 +1,79 @@
+"""What is predicted of the next frame, and in which units the numbers among it are learned.
+
+Every number is predicted as its *origin* plus the head's output times a constant scale of its column:
+
+    continuous   percent x y shield       origin: the last value, or with `delta_target: residual` the last value
+                                          plus the last change (so that an output of zero repeats the last delta)
+    velocity     five velocities          origin: the last value
+    dynamics     hitlag stocks combo [hitstun]    origin: the last value
+
+Why scales: a frame's change is tiny beside a cross-entropy (a position moves by 0.02 scaled units), and a head that
+starts at zero would need half a run to find its size. The scale of a column is the root mean square of
+`next - origin` over training windows, so every number's squared error begins at 1. Scales are buffers: they are
+saved with the weights and are no parameters.
+
+Why changes for the dynamics too: a stock or a hitlag frame stays or counts down; from the last value that is one
+small step, from nothing it is a copy that the model would have to learn.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from runctl.config.model import Encoding
+from runctl.tasks.worldmodel.encoding import BINARIES, CORE, VELOCITIES
+from runctl.tasks.worldmodel.features import Features, flag_fields
+
+NUMBERS = ("continuous", "velocity", "dynamics")
+PREDICTED_IDS = ("action", "jumps", "l_cancel", "hurtbox", "ground", "last_attack")
+SAMPLE = 100_000  # windows that the scales are measured on
+
+
+class Targets(nn.Module):
+    """The groups of targets, their columns among the floats, and their scales (buffers, 1 until `measure`)."""
+
+    def __init__(self, features: Features, encoding: Encoding, delta_target: str) -> None:
+        super().__init__()
+        dynamics = ("hitlag", "stocks", "combo", *(("hitstun",) if encoding.hitstun else ()))
+        fields = {"continuous": CORE, "velocity": VELOCITIES, "dynamics": dynamics}
+        self.residual = {"continuous"} if delta_target == "residual" else set()
+        self.features = features
+        self.positions = [index for index, field in enumerate(CORE * 2) if field in ("x", "y")]  # in `continuous`
+        self.widths = {name: len(features.columns(group)) for name, group in fields.items()}
+        for name, group in {**fields, "binary": (*BINARIES, *flag_fields(encoding))}.items():
+            self.register_buffer(f"{name}_columns", torch.tensor(features.columns(group)), persistent=False)
+        for name in NUMBERS:
+            self.register_buffer(f"{name}_scale", torch.ones(self.widths[name]))
+        self.widths["binary"] = len(self.binary_columns)
+
+    def of(self, floats: Tensor, name: str) -> Tensor:
+        """The columns of a group, floats (…, F) → (…, width)."""
+        return floats.index_select(-1, getattr(self, f"{name}_columns"))
+
+    def origin(self, floats: Tensor, name: str) -> Tensor:
+        """What an output of zero stands for, (B, width): from the floats (B, K, F) that the model was given."""
+        last = self.of(floats[:, -1], name)
+        return 2 * last - self.of(floats[:, -2], name) if name in self.residual else last
+
+    def scale(self, name: str) -> Tensor:
+        return getattr(self, f"{name}_scale")
+
+    def measure(self, records: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], context: int) -> None:
+        """Set the scales from windows `starts` of `records` (N, R): evenly spread ones, so the same data give the
+        same scales. A column that never leaves its origin keeps the scale 1."""
+        chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]
+        frames = np.ascontiguousarray(records[chosen[:, None] + np.arange(context - 2, context + 1)])
+        device = self.continuous_scale.device
+        squares = {name: torch.zeros(self.widths[name], dtype=torch.float64, device=device) for name in NUMBERS}
+        for part in torch.from_numpy(frames).split(10_000):
+            floats, _ = self.features(part.to(device))
+            for name in NUMBERS:
+                change = self.of(floats[:, -1], name) - self.origin(floats[:, :-1], name)
+                squares[name] += change.double().square().sum(0)
+        for name in NUMBERS:
+            scale = (squares[name] / len(chosen)).sqrt().float()
+            self.scale(name).copy_(torch.where((scale > 0) & scale.isfinite(), scale, 1.0))

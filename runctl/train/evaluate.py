@@ -1,0 +1,44 @@
+"""Validation: the metrics and the baselines on held-out windows, without a trace in the training's randomness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from runctl.train.device import autocast
+from runctl.train.job import Job
+
+
+def windows(count: int, limit: int | None) -> Tensor:
+    """(≤ limit,) int64: all held-out windows, or `limit` of them evenly spread; always the same ones."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return (torch.arange(limit, dtype=torch.float64) * (count / limit)).long()
+
+
+def evaluate(
+    job: Job,
+    chosen: Tensor,
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    meanwhile: Callable[[], None],
+) -> dict[str, float | None]:
+    """The job's metrics over the chosen windows; None stands for a value that is not finite (a share of no frames).
+    `meanwhile` is called between batches and may raise to give up."""
+    metrics = job.metrics()
+    job.model.eval()
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=cuda), autocast(device, precision):
+            for part in chosen.split(batch_size):
+                metrics.update(job.batch(part, validation=True))
+                meanwhile()
+            values = metrics.compute()
+    finally:
+        job.model.train()
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

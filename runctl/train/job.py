@@ -1,0 +1,41 @@
+"""The seam between the loop and a task: the loop knows a run by this and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Metrics(Protocol):
+    """Sums over a validation: everything stays on the device until `compute`."""
+
+    def update(self, batch: Tensor) -> None:
+        """Add one batch; runs the model, which is in eval mode and under no_grad."""
+
+    def compute(self) -> dict[str, float]:
+        """Names as they stand in metrics.jsonl: `val/loss`, `val/…`, `baseline/<name>/…`, `val/frames/…`."""
+
+
+class Job(Protocol):
+    """What is trained: data, model, loss and metrics, ready on its device."""
+
+    train_windows: int
+    validation_windows: int
+    data_source: str  # for people: where the examples come from; `simulated` if they do
+    identity: Mapping[str, str]  # what the weights belong to, key by key: a resume compares them
+    model: nn.Module
+
+    def batch(self, windows: Tensor, validation: bool) -> Tensor:
+        """The windows of those numbers (int64, on the CPU) on the device; valid until the next call."""
+
+    def loss(
+        self, batch: Tensor, *, generator: torch.Generator, progress_epochs: float, train: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(mean over the batch, its parts as detached scalars, the same names every time). All randomness of the
+        task's own comes from `generator`; `progress_epochs` counts the epochs done so far."""
+
+    def metrics(self) -> Metrics:
+        """A fresh accumulator."""

@@ -1,0 +1,287 @@
+"""The training loop: step after step until the run's total, with its rows, validations and checkpoints.
+
+What happens after an optimizer step, in this order: the row of metrics, the validation, the checkpoint. A
+checkpoint therefore holds everything that belongs to its step, and a run resumed from it goes on with the next.
+No step waits for the device: losses and norms are summed there and read when a row is due.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runctl import config as configs
+from runctl import record
+from runctl.config import RunConfig
+from runctl.errors import RunctlError, did_you_mean
+from runctl.train import checkpoint, optimizer, retention, schedule
+from runctl.train.control import Control, Stopped
+from runctl.train.device import autocast
+from runctl.train.evaluate import evaluate, windows
+from runctl.train.heartbeat import Heartbeat
+from runctl.train.job import Job
+from runctl.train.order import Order
+from runctl.train.rate import Rate
+from runctl.train.state import State
+from runctl.train.sums import NonFinite
+from runctl.train.trackers import Trackers
+from runctl.train.writer import Writer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the loop ended: `succeeded` at the total, `stopped` before it."""
+
+    outcome: str
+    step: int
+    total_steps: int
+    metrics: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the loop runs and whom it talks to."""
+
+    run: record.RunDir
+    attempt: int
+    device: torch.device
+    control: Control
+    heartbeat: Heartbeat
+    trackers: Trackers
+
+
+def train(job: Job, config: RunConfig, place: Place) -> Outcome:
+    """Train from the newest whole checkpoint, or from the start if there is none, to the run's total.
+
+    Raises RunctlError (no windows, foreign or damaged checkpoints, NonFinite) and OSError (disk)."""
+    loop = _Loop(job, config, place)
+    try:
+        return loop.run()
+    finally:
+        loop.writer.close(place.heartbeat.beat)
+
+
+class _Loop:
+    def __init__(self, job: Job, config: RunConfig, place: Place) -> None:
+        self.job, self.config, self.place = job, config, place
+        training = config.training
+        if not job.train_windows or not job.validation_windows:
+            lacking = "training" if not job.train_windows else "validation"
+            raise RunctlError(
+                f"the dataset has no {lacking} window of {config.model.context_len} + 1 frames",
+                hint="encode longer or more games, or lower model.context_len",
+            )
+        self.seed = training.seed or 0
+        self.plan = schedule.plan(training, job.train_windows)
+        self.order = Order(self.plan, self.seed)
+        self.state = State(job.model, optimizer.adamw(job.model, training), place.device, self.seed)
+        self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
+        self.held_out = windows(job.validation_windows, training.validation_windows)
+        self.writer = Writer(place.run, config.checkpoint)
+        self.digest = configs.digest(config)
+        self.identity = dict(job.identity) | {
+            "training.seed": str(self.seed),
+            "training.batch_size": str(training.batch_size),
+            "training.accumulation": str(training.accumulation),
+            "data.train_windows": str(job.train_windows),
+        }
+        now = time.monotonic()
+        self.validate_every = schedule.Cadence(training.validate_every, self.plan.steps_per_epoch, now)
+        self.save_every = schedule.Cadence(config.checkpoint.every, self.plan.steps_per_epoch, now)
+        self.saved_step = 0
+        self.notes: list[str] = []
+        self.rate = Rate()
+
+    def run(self) -> Outcome:
+        self.resume()
+        self.rehearse()
+        self.place.heartbeat.phase("training", self.notes[-1] if self.notes else "")
+        if self.state.step and self.owes_validation():
+            self.validate()
+        self.job.model.train()
+        while self.state.step < self.plan.total_steps and not self.place.control.stopping:
+            self.step()
+            self.after_step()
+        return self.end()
+
+    def resume(self) -> None:
+        """Take up the newest whole checkpoint, if there is one, and say what was found."""
+        heartbeat = self.place.heartbeat
+        removed = checkpoint.clean(self.place.run)
+        self.notes += [f"removed half-written {name}" for name in removed]
+        heartbeat.phase("loading", "looking for a checkpoint")
+        loaded = checkpoint.load_newest(self.place.run, self.identity)
+        if loaded is None:
+            if self.place.attempt > 1:
+                self.notes.append("no checkpoint was saved by earlier attempts: starting from step 0")
+        else:
+            self.state.restore(loaded)
+            self.saved_step = self.state.step
+            self.notes += [*loaded.notes, f"resumed from {loaded.path.name}"]
+            saved = {"step": self.state.step, "time": loaded.manifest["created"]}
+            heartbeat.update(checkpoint=saved)
+        for note in self.notes:
+            print(note, flush=True)
+        heartbeat.update(total_steps=self.plan.total_steps, epochs=self.plan.epochs, message="; ".join(self.notes))
+        self.show()
+
+    def rehearse(self) -> None:
+        """One small validation before the first step: what is broken in it should not come out an epoch later."""
+        size = self.config.training.batch_size
+        measured = self.evaluate(self.held_out[:size])
+        wanted = self.config.checkpoint.metric
+        if self.config.checkpoint.keep_best and wanted not in measured:
+            hint = did_you_mean(wanted, list(measured)) or f"measured are: {', '.join(measured)}"
+            raise RunctlError(f"checkpoint.metric is {wanted}, which validation does not measure", hint=hint)
+
+    def step(self) -> None:
+        """One optimizer step over one effective batch, cut into forward passes of `batch_size` windows."""
+        training, state, place = self.config.training, self.state, self.place
+        chosen = self.order.windows(state.step)
+        parts: list[tuple[Tensor, dict[str, Tensor], int]] = []
+        for part in chosen.split(training.batch_size):
+            batch = self.job.batch(part, validation=False)
+            with autocast(place.device, training.precision):
+                loss, named = self.job.loss(
+                    batch, generator=state.generator, progress_epochs=self.plan.epoch(state.step), train=True
+                )
+            (loss if len(part) == len(chosen) else loss * (len(part) / len(chosen))).backward()
+            parts.append((loss.detach(), named, len(part)))
+            place.heartbeat.beat()
+        norm = optimizer.clip(self.parameters, training.grad_clip)
+        state.step += 1
+        optimizer.set_rate(state.optimizer, schedule.rate(training, self.plan.total_steps, state.step))
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.sums.add(state.step, parts, norm)
+        self.rate.add(len(chosen))
+
+    def after_step(self) -> None:
+        step, total = self.state.step, self.plan.total_steps
+        if step == 1 or step % self.config.training.log_every == 0 or step == total:
+            self.log()
+        now = time.monotonic()
+        improved = self.validate() if step == total or self.validate_every.due(step, now) else False
+        if saved := self.writer.poll():
+            self.note_saved(saved.name)
+        if improved or self.save_every.due(step, now) or self.place.control.take_save_request():
+            self.save()
+        self.show()
+        if step == 1:
+            self.place.heartbeat.now()
+        self.place.heartbeat.beat()
+
+    def log(self) -> None:
+        step = self.state.step
+        row = self.row() | self.state.sums.take(step)
+        row["train/lr"] = schedule.rate(self.config.training, self.plan.total_steps, step)
+        row["examples_per_second"] = self.rate.read(now=True)
+        self.place.trackers.log(row)
+        self.place.heartbeat.update(loss=row["train/loss"])
+
+    def validate(self) -> bool:
+        """Measure on the held-out windows; returns whether the metric that checkpoints are kept by is the best yet."""
+        state = self.state
+        state.sums.check(state.step)
+        self.place.heartbeat.phase("validating", f"on {len(self.held_out)} windows")
+        began = time.monotonic()
+        try:
+            measured = self.evaluate(self.held_out)
+        except Stopped:
+            return False
+        state.validation = {"step": state.step, "metrics": measured}
+        self.place.trackers.log(self.row() | measured | {"validation_seconds": round(time.monotonic() - began, 3)})
+        value = measured.get(self.config.checkpoint.metric)
+        improved = retention.better(value, state.best, self.config.checkpoint.mode)
+        if improved:
+            state.best = value
+        self.validate_every.done(time.monotonic())
+        self.rate.restart()
+        self.place.heartbeat.phase("training")
+        return improved and self.config.checkpoint.keep_best > 0
+
+    def evaluate(self, chosen: Tensor) -> dict[str, float | None]:
+        def meanwhile() -> None:
+            self.place.heartbeat.beat()
+            self.place.control.check()
+
+        training = self.config.training
+        return evaluate(
+            self.job,
+            chosen,
+            batch_size=training.batch_size,
+            device=self.place.device,
+            precision=training.precision,
+            meanwhile=meanwhile,
+        )
+
+    def owes_validation(self) -> bool:
+        """Whether the validation of the checkpoint's own step was given up, because the run was asked to stop."""
+        step = self.state.step
+        last = self.state.validation["step"] if self.state.validation else 0
+        due = step == self.plan.total_steps or self.validate_every.due(step, float("-inf"))
+        return due and last != step
+
+    def save(self, *, wait: bool = False) -> None:
+        """Snapshot the state and have it written; `wait` for the disk. Raises NonFinite rather than save poison."""
+        state, heartbeat = self.state, self.place.heartbeat
+        state.sums.check(state.step)
+        if not state.finite():
+            raise NonFinite("weights", state.step)
+        if saved := self.writer.wait(heartbeat.beat):
+            self.note_saved(saved.name)
+        tensors, facts = state.capture()
+        epoch, offset = self.plan.position(state.step)
+        validated = state.validation if state.validation and state.validation["step"] == state.step else None
+        self.writer.submit(
+            checkpoint.Contents(
+                step=state.step,
+                tensors=tensors,
+                state=facts | {"epoch": epoch, "offset": offset},
+                identity=self.identity,
+                config_digest=self.digest,
+                attempt=self.place.attempt,
+                metrics=validated["metrics"] if validated else None,
+            )
+        )
+        self.saved_step = state.step
+        self.save_every.done(time.monotonic())
+        if wait:
+            heartbeat.phase("checkpointing")
+            if saved := self.writer.wait(heartbeat.beat):
+                self.note_saved(saved.name)
+        self.rate.restart()
+
+    def note_saved(self, name: str) -> None:
+        step = int(name.removeprefix("step-"))
+        self.place.heartbeat.update(checkpoint={"step": step, "time": time.time()})
+        self.place.heartbeat.now()
+
+    def end(self) -> Outcome:
+        """Save what is not saved yet and say how the run stands."""
+        state, total = self.state, self.plan.total_steps
+        finished = state.step >= total and not self.owes_validation()
+        if state.step > self.saved_step:
+            self.save(wait=True)
+        elif saved := self.writer.wait(self.place.heartbeat.beat):
+            self.note_saved(saved.name)
+        metrics = dict(state.validation["metrics"]) if state.validation else {}
+        self.place.heartbeat.phase("ending")
+        return Outcome("succeeded" if finished else "stopped", state.step, total, metrics, self.notes)
+
+    def show(self) -> None:
+        step = self.state.step
+        self.place.heartbeat.update(
+            step=step, epoch=round(self.plan.epoch(step), 4), examples_per_second=self.rate.read()
+        )
+        self.place.heartbeat.update(tracking=self.place.trackers.status())
+
+    def row(self) -> dict[str, Any]:
+        step = self.state.step
+        epoch = round(self.plan.epoch(step), 6)
+        return {"step": step, "attempt": self.place.attempt, "epoch": epoch, "time": round(time.time(), 3)}

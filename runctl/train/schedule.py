@@ -1,0 +1,92 @@
+"""How long a run is, how fast it learns and when things are due: arithmetic only, no torch.
+
+Everything counts in optimizer steps: one step reads `batch_size × accumulation` windows, whatever the number of
+forward passes. An epoch's last step takes the windows that are left, so a step count is always rounded up.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from runctl.config.every import Every
+from runctl.config.model import Training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run's totals: windows in an epoch, windows in a full step, steps in an epoch and steps in all."""
+
+    windows: int
+    step_windows: int
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def epochs(self) -> float:
+        return self.total_steps / self.steps_per_epoch
+
+    def epoch(self, step: int) -> float:
+        """Epochs that lie behind after `step` optimizer steps."""
+        return step / self.steps_per_epoch
+
+    def position(self, step: int) -> tuple[int, int]:
+        """(epoch, windows of it already read) after `step` optimizer steps."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch, within * self.step_windows
+
+    def examples(self, step: int) -> int:
+        """Windows read in the first `step` optimizer steps."""
+        epoch, offset = self.position(step)
+        return epoch * self.windows + offset
+
+
+def plan(training: Training, windows: int) -> Plan:
+    """The totals for a dataset of `windows` training windows; neither steps nor epochs given means one epoch."""
+    step_windows = training.batch_size * training.accumulation
+    per_epoch = max(1, math.ceil(windows / step_windows))
+    if training.steps is not None:
+        total = training.steps
+    else:
+        epochs = 1.0 if training.epochs is None else training.epochs
+        total = max(1, math.ceil(epochs * per_epoch - 1e-9))
+    return Plan(windows, step_windows, per_epoch, total)
+
+
+def rate(training: Training, total_steps: int, step: int) -> float:
+    """Learning rate of optimizer step `step` (1 … total): a linear rise to `lr`, then half a cosine down to
+    `lr × min_lr_ratio`, which the last step reaches exactly."""
+    warmup = min(training.warmup_steps, total_steps)
+    if step <= warmup:
+        return training.lr * step / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    floor = training.min_lr_ratio
+    return training.lr * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Cadence:
+    """When something recurs. In steps or epochs it depends on the step alone, hence a resumed run does the same
+    at the same steps; in seconds it counts from the last time it was done in this attempt."""
+
+    def __init__(self, every: Every | None, steps_per_epoch: int, now: float) -> None:
+        self._seconds = every.seconds if every else None
+        self._steps: float | None = None
+        if every and every.steps is not None:
+            self._steps = float(every.steps)
+        elif every and every.epochs is not None:
+            self._steps = max(1.0, every.epochs * steps_per_epoch)
+        self._last = now
+
+    def due(self, step: int, now: float) -> bool:
+        """Whether it is due right after optimizer step `step`, at the monotonic time `now`."""
+        if self._steps is not None:
+            return _count(step, self._steps) > _count(step - 1, self._steps)
+        return self._seconds is not None and now - self._last >= self._seconds
+
+    def done(self, now: float) -> None:
+        self._last = now
+
+
+def _count(step: int, interval: float) -> int:
+    """How many intervals end at or before `step`."""
+    return math.floor((step + 1e-6) / interval)

@@ -1,0 +1,322 @@
+"""Runs as a person sees them: the table, one run's page, the live display of a run that is followed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from runctl import view
+from runctl.status import RunStatus
+from runctl.units import format_bytes, format_count, format_duration, format_usd
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from runctl.page import Page
+
+STATE_STYLES = {"succeeded": "good", "failed": "bad", "killed": "bad", "lost": "bad", "stalled": "warn"}
+STATE_STYLES |= {"stopped": "warn", "stopping": "warn", "running": "name"}
+_LINE_SECONDS = 10.0
+_UNLIMITED = 1000
+_REASON_WIDTH = 16
+COLUMNS = ("run", "state", "step", "ETA", "loss", "rate", "memory", "checkpoint", "heartbeat", "cost", "reason")
+_HIDE_FIRST = ("cost", "rate", "memory", "loss", "checkpoint")
+
+
+def table(found: Sequence[RunStatus]) -> None:
+    """The runs on stdout, one line each; on a terminal the columns that fit, elsewhere all of them."""
+    from rich.console import Console
+    from rich.theme import Theme
+
+    console = view.out()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(theme=Theme(view.STYLES), highlight=False, width=_UNLIMITED)
+    console.print(_grid(found, console.width))
+
+
+def watch_table(snapshots: Iterable[Sequence[RunStatus]]) -> None:
+    """The table, replaced in place on a terminal, printed again and again elsewhere."""
+    from rich.live import Live
+
+    console = view.out()
+    if not console.is_terminal:
+        for found in snapshots:
+            table(found)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        for found in snapshots:
+            live.update(_grid(found, console.width), refresh=True)
+
+
+def follow(snapshots: Iterable[Page]) -> Page | None:
+    """Show a run live on stderr until the snapshots end; returns the last one. Elsewhere than on a terminal, a line
+    now and then."""
+    from rich.live import Live
+
+    console = view.err()
+    last: Page | None = None
+    if not console.is_terminal:
+        shown, said = float("-inf"), ""
+        for last in snapshots:
+            key = f"{last.status.state} {last.metrics_step}"
+            if time.monotonic() - shown >= _LINE_SECONDS or key != said:
+                console.print(_line(last.status))
+                shown, said = time.monotonic(), key
+        return last
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        for last in snapshots:
+            live.update(_live(last), refresh=True)
+    return last
+
+
+def page(found: Page) -> None:
+    """One run's page on stdout."""
+    from rich.console import Group
+
+    view.out().print(Group(*_page(found)))
+
+
+def _grid(found: Sequence[RunStatus], width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [_cells(entry) for entry in found]
+    columns = list(COLUMNS)
+    for hidden in _HIDE_FIRST:
+        needed = sum(2 + max([len(name), *(len(row[name]) for row in rows)]) for name in columns if name != "reason")
+        if needed + _REASON_WIDTH > width:
+            columns.remove(hidden)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        text = column in ("run", "state", "reason")
+        grid.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column != "reason")
+    for entry, row in zip(found, rows, strict=True):
+        styles = {"run": "name", "state": STATE_STYLES.get(entry.state, "")}
+        grid.add_row(*(Text(row[column], style=styles.get(column, "")) for column in columns))
+    return grid
+
+
+def _cells(entry: RunStatus) -> dict[str, str]:
+    return {
+        "run": entry.run,
+        "state": entry.state,
+        "step": _progress(entry),
+        "ETA": format_duration(entry.eta_seconds) if entry.eta_seconds is not None and entry.active else "–",
+        "loss": "–" if entry.loss is None else f"{entry.loss:.4g}",
+        "rate": _rate(entry),
+        "memory": "–" if entry.memory_bytes is None else format_bytes(entry.memory_bytes),
+        "checkpoint": _age(entry.checkpoint_age_seconds),
+        "heartbeat": _age(entry.heartbeat_age_seconds),
+        "cost": "–" if entry.cost_usd is None else format_usd(entry.cost_usd),
+        "reason": _reason(entry),
+    }
+
+
+def _progress(entry: RunStatus) -> str:
+    if entry.step is None:
+        return "–"
+    if not entry.total_steps:
+        return f"{entry.step:,}"
+    return f"{entry.step:,}/{entry.total_steps:,} {100 * (entry.progress or 0):.0f}%"
+
+
+def _rate(entry: RunStatus) -> str:
+    if entry.examples_per_second is not None:
+        return f"{format_count(entry.examples_per_second)}/s"
+    return "–" if entry.steps_per_second is None else f"{entry.steps_per_second:.3g} steps/s"
+
+
+def _age(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{format_duration(max(1.0, seconds) if seconds < 1 else seconds)} ago"
+
+
+def _reason(entry: RunStatus) -> str:
+    troubles = [f"{name}: {text}" for name, text in entry.tracking.items() if str(text).startswith("failed")]
+    words = [entry.reason or (entry.message if entry.active else ""), *troubles]
+    return "; ".join(word for word in words if word)
+
+
+def _line(entry: RunStatus) -> str:
+    """One plain line on a run that is followed without a terminal."""
+    from rich.markup import escape
+
+    parts = [entry.run, entry.state, _progress(entry)]
+    if entry.phase and entry.active and entry.phase != "training":
+        parts.append(entry.phase)
+    if entry.loss is not None:
+        parts.append(f"loss {entry.loss:.4g}")
+    if _rate(entry) != "–" and entry.active:
+        parts.append(_rate(entry))
+    if entry.eta_seconds is not None:
+        parts.append(f"ETA {format_duration(entry.eta_seconds)}")
+    if _reason(entry):
+        parts.append(_reason(entry))
+    return escape(" · ".join(part for part in parts if part != "–"))
+
+
+def _live(found: Page) -> RenderableType:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    entry = found.status
+    bar = Table.grid(padding=(0, 1))
+    eta = f"ETA {format_duration(entry.eta_seconds)}" if entry.eta_seconds is not None else entry.phase or ""
+    bar.add_row(ProgressBar(total=1.0, completed=entry.progress or 0.0, width=40), _progress(entry), eta)
+    facts = Text(" · ".join(_facts(entry)), style="dim")
+    parts: list[RenderableType] = [_title(entry), bar, facts]
+    if found.metrics:
+        parts += _metrics(found)
+    return Group(*parts, Text("Ctrl-C leaves the run running", style="dim"))
+
+
+def _title(entry: RunStatus) -> RenderableType:
+    from rich.text import Text
+
+    title = Text(entry.run, style="name")
+    title.append("  ")
+    title.append(entry.state, style=STATE_STYLES.get(entry.state, ""))
+    if entry.attempt > 1:
+        title.append(f"  attempt {entry.attempt}", style="dim")
+    if _reason(entry):
+        title.append(f"  {_reason(entry)}")
+    return title
+
+
+def _facts(entry: RunStatus) -> list[str]:
+    facts = [] if entry.loss is None else [f"loss {entry.loss:.4g}"]
+    facts += (
+        []
+        if _rate(entry) == "–"
+        else [f"{_rate(entry)}" if entry.examples_per_second is None else f"{_rate(entry)} examples"]
+    )
+    facts += [] if entry.memory_bytes is None else [format_bytes(entry.memory_bytes)]
+    facts += [entry.device] if entry.device else []
+    facts += [entry.data_source] if entry.data_source else []
+    if entry.checkpoint_step is not None:
+        facts.append(f"checkpoint at step {entry.checkpoint_step:,}, {_age(entry.checkpoint_age_seconds)}")
+    elif entry.active:
+        facts.append("no checkpoint yet")
+    if entry.heartbeat_age_seconds is not None and entry.active:
+        facts.append(f"heartbeat {_age(entry.heartbeat_age_seconds)}")
+    return facts
+
+
+def _page(found: Page) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    entry = found.status
+    yield _title(entry)
+    yield Text(
+        f"  step {_progress(entry)}" + (f", ETA {format_duration(entry.eta_seconds)}" if entry.eta_seconds else "")
+    )
+    if facts := _facts(entry):
+        yield Text("  " + " · ".join(facts))
+    if entry.seconds is not None:
+        cost = "unknown" if entry.cost_usd is None else format_usd(entry.cost_usd)
+        yield Text(f"  time {format_duration(entry.seconds)} in this attempt, cost {cost}")
+    for name, word in entry.tracking.items():
+        yield Text(f"  {name}: {word}", style="warn" if str(word).startswith("failed") else "")
+    if found.digest:
+        code = f", code {found.commit[:10]}" if found.commit else ""
+        yield Text(f"  config {found.config_file} (digest {found.digest[:12]}{code})", style="dim")
+    for allowance in found.allowed:
+        yield Text(f"  allowed {allowance.get('rule')}: {allowance.get('because')}", style="warn")
+    if found.metrics:
+        yield from _metrics(found)
+    if len(found.attempts) > 1:
+        yield from _attempts(found)
+    if found.checkpoints:
+        yield from _checkpoints(found)
+    yield Text("\nwhere it lies", style="bold")
+    for name, path in found.paths.items():
+        yield Text(f"  {name.replace('_', ' '):<12} {path}")
+    yield Text("\nnext", style="bold")
+    for command in found.commands:
+        yield Text(f"  {command}")
+
+
+def _metrics(found: Page) -> Iterable[RenderableType]:
+    """Metrics beside the baselines computed on the same frames; the better of model and best baseline is marked."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    names = sorted({key.partition("/")[0] for key in found.baselines if "/" in key})
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid.add_column(f"held-out games, step {found.metrics_step or 0:,}")
+    for column in ["model", *(name.replace("_", " ") for name in names)]:
+        grid.add_column(column, justify="right")
+    for metric, value in found.metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            continue
+        others = [found.baselines.get(f"{name}/{metric}") for name in names]
+        rivals = [other for other in others if isinstance(other, int | float)]
+        style = "" if value is None or not rivals else "good" if _beats(metric, value, rivals) else "warn"
+        grid.add_row(metric, Text(_figure(value), style=style), *(_figure(other) for other in others))
+    yield grid
+
+
+def _beats(metric: str, value: float, rivals: Sequence[float]) -> bool:
+    lower = any(word in metric for word in ("loss", "mae", "mse", "error"))
+    return value < min(rivals) if lower else value > max(rivals)
+
+
+def _figure(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _attempts(found: Page) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    yield Text("\nattempts", style="bold")
+    for entry in found.attempts:
+        seconds = format_duration(entry["seconds"]) if isinstance(entry["seconds"], int | float) else "–"
+        state = entry["state"] or (found.status.state if entry["attempt"] == found.status.attempt else "no record")
+        span = f"steps {entry['from_step'] or 0:,} to {entry['step'] if entry['step'] is not None else '…'}"
+        yield Text(f"  {entry['attempt']}  {state:<10} {span}, {seconds}  {entry['reason'] or ''}".rstrip())
+
+
+def _checkpoints(found: Page) -> Iterable[RenderableType]:
+    from rich.text import Text
+
+    yield Text("\ncheckpoints", style="bold")
+    for entry in found.checkpoints:
+        age = _age(time.time() - entry["time"]) if isinstance(entry["time"], int | float) else ""
+        yield Text(f"  {entry['path']}  {format_bytes(entry['bytes'])}  {age}")
+
+
+def request(data: dict[str, Any]) -> None:
+    """What `launch --dry-run` would start, on stdout."""
+    from rich.text import Text
+
+    asked = data["request"]
+    console = view.out()
+    for name in ("backend", "run", "run_dir", "cwd", "log"):
+        console.print(Text(f"{name.replace('_', ' '):<12} {asked[name]}"))
+    for name in ("supervisor", "trainer"):
+        console.print(Text(f"{name:<12} {' '.join(asked[name])}"))
+    timeout = asked["timeout_seconds"]
+    console.print(Text(f"{'timeout':<12} {'none' if timeout is None else format_duration(timeout)}"))
+    console.print(Text(f"{'digest':<12} {data['digest']}"))
+
+
+def waiting(run: str) -> Any:
+    """A function that shows, on stderr, what a run does before its first step; each new phase gets a line."""
+    said: list[str] = []
+
+    def look(entry: RunStatus) -> None:
+        words = f"{entry.phase}: {entry.message}" if entry.message else entry.phase or entry.state
+        if said[-1:] != [words] and not (said and entry.message and not sys.stderr.isatty()):
+            said.append(words)
+            view.err().print(f"{run}: {words}", style="dim", markup=False)
+
+    return look

@@ -1,0 +1,56 @@
+"""Logs: the last lines of any size of file, and following to the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_runs import in_state, make, supervised, until
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctl import logs
+from runctl.errors import UsageError
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=9), max_size=9),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_tail_gives_the_last_lines(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], number: int, whole: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "log.txt"
+    data = "\n".join(lines).encode() + (b"\n" if whole and lines else b"")
+    path.write_bytes(data)
+    parts = data.split(b"\n")
+    kept = [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+    assert logs.tail(path, number)[0] == b"".join(kept[-number:] if number else [])
+    assert logs.tail(path, None) == (data, len(data))
+
+
+def test_tail_reads_backwards_over_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_BLOCK", 7)
+    path = tmp_path / "log.txt"
+    path.write_text("".join(f"line {number}\n" for number in range(100)))
+    assert logs.last_lines(path, 3) == ["line 97", "line 98", "line 99"]
+    assert len(logs.last_lines(path, 1000)) == 100
+
+
+def test_following_ends_with_the_run_and_misses_nothing(tmp_path: Path) -> None:
+    run = make(tmp_path, "--steps", 30)
+    with supervised(run):
+        until(run, in_state("running", "succeeded"))
+        text, position = logs.tail(logs.find(run), None)
+        text += b"".join(logs.follow(run, logs.find(run), position))
+    assert text.decode().splitlines() == ["fake trainer 1", *(f"step {step}" for step in range(1, 31))]
+
+
+def test_an_unknown_attempt_is_named(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert logs.find(run, 1) == run.attempt(1).log
+    assert logs.find(run, supervisor=True) == run.supervisor_log
+    assert logs.tail(logs.find(run), 5) == (b"", 0)
+    with pytest.raises(UsageError, match="run has no attempt 7: it has 1"):
+        logs.find(run, 7)
