@@ -25,8 +25,6 @@ def derive(facts: Facts) -> None:
     facts.derive("estimate.memory", "a closed form", lambda: _memory(facts))
     facts.derive("estimate.time", "a stated model", lambda: _time(facts))
     facts.derive("estimate.cost", "time × price", lambda: _cost(facts))
-    facts.derive("checkpoint.seconds", "checkpoint.every", lambda: _cadence_seconds(facts))
-    facts.derive("checkpoint.steps", "checkpoint.every", lambda: _cadence_steps(facts))
     facts.derive("run.length", "the policy's long_run", lambda: _length(facts))
 
 
@@ -39,7 +37,11 @@ def _gpu(facts: Facts) -> None:
             facts.miss(name, "the run uses no GPU")
         return
     if asked is None:
-        why = "training.device is cuda, but compute.gpu does not say which" if device == "cuda" else facts.otherwise
+        why = (
+            "training.device is cuda, but compute.gpu does not say which"
+            if device == "cuda"
+            else facts.why("compute.gpu")
+        )
         for name in ("gpu", "gpu.count"):
             facts.miss(name, why)
         return
@@ -134,28 +136,6 @@ def _priced(facts: Facts, backend: str) -> time_.Range:
     return time_.cost(time, hourly, basis, provider.allowance)
 
 
-def _cadence_steps(facts: Facts) -> float | None:
-    """Optimizer steps between two checkpoints; None where there is no cadence."""
-    every = facts.need("checkpoint.every")
-    if every is None:
-        return None
-    if every.steps is not None:
-        return float(every.steps)
-    if every.epochs is not None:
-        return float(every.epochs * facts.need("run.steps_per_epoch"))
-    return float(every.seconds / facts.need("estimate.time").likely * facts.need("run.steps"))
-
-
-def _cadence_seconds(facts: Facts) -> float | None:
-    every = facts.need("checkpoint.every")
-    if every is None:
-        return None
-    if every.seconds is not None:
-        return float(every.seconds)
-    steps = facts.need("checkpoint.steps")
-    return float(facts.need("estimate.time").likely * steps / facts.need("run.steps"))
-
-
 def _length(facts: Facts) -> Length:
     """Long by time; a time that was not measured also makes a run of many steps long."""
     limit, limit_steps = facts.policy["long_run"], facts.policy["long_run_steps"]
@@ -165,5 +145,5 @@ def _length(facts: Facts) -> Length:
     if steps is not None and steps > limit_steps and (time is None or not time.measured):
         return Length(True, f"{steps:,} steps")
     if time is None and steps is None:
-        raise NotChecked(f"how long the run is: {getattr(facts.values.get('run.steps'), 'why', facts.otherwise)}")
+        raise NotChecked(f"how long the run is: {facts.why('run.steps')}")
     return Length(False, f"{steps:,} steps" if time is None else f"about {format_duration(time.likely)}")

@@ -7,7 +7,7 @@ and `estimate.*` (`runctl/derived.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -75,19 +75,28 @@ class Facts:
     policy: Policy = field(default_factory=Policy)
     launching: bool = False
     values: dict[str, Fact | Unknown] = field(default_factory=dict)
-    otherwise: str = "the config does not say"
+    otherwise: str | None = None
 
     def need(self, name: str) -> Any:
         """The value; raises NotChecked with the reason where it is unknown."""
         found = self.values.get(name)
         if isinstance(found, Fact):
             return found.value
-        raise NotChecked(found.why if isinstance(found, Unknown) else f"{name} is unknown: {self.otherwise}")
+        raise NotChecked(self.why(name))
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value, or `default` where it is unknown: for what only adds to a message."""
         found = self.values.get(name)
         return found.value if isinstance(found, Fact) else default
+
+    def why(self, name: str) -> str:
+        """Why a value is unknown; `otherwise` is why every fact is that nobody put."""
+        found = self.values.get(name)
+        return found.why if isinstance(found, Unknown) else self.otherwise or f"the config does not say {name}"
+
+    def place(self, *names: str) -> str:
+        """The first of the names whose value stands somewhere in a file, else the first: where a finding points."""
+        return next((name for name in names if (source := self.source(name)) and source.position), names[0])
 
     def source(self, name: str) -> Source | None:
         found = self.values.get(name)
@@ -112,9 +121,3 @@ class Facts:
             self.put(name, compute(), kind, detail)
         except NotChecked as why:
             self.miss(name, str(why))
-
-    def under(self, prefix: str) -> Iterator[tuple[str, Fact]]:
-        """Known facts whose name begins with `prefix.`"""
-        for name, found in self.values.items():
-            if name.startswith(prefix + ".") and isinstance(found, Fact):
-                yield name, found

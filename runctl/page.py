@@ -64,10 +64,10 @@ def last_validation(run: record.RunDir) -> dict[str, Any]:
     except OSError:
         return {}
     for limit in _TAILS:
-        rows: list[dict[str, Any]] = _tail_rows(run.metrics, size if limit is None else min(limit, size))
-        for row in reversed(rows):
-            if any(key.startswith("val/") for key in row):
-                return row
+        rows = _tail_rows(run.metrics, size if limit is None else min(limit, size))
+        found = [row for row in rows if any(key.startswith("val/") for key in row)]
+        if found:
+            return found[-1]
         if limit is not None and limit >= size:
             return {}
     return {}

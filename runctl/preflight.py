@@ -202,4 +202,4 @@ def _judged(
 def _estimates(facts: Facts) -> dict[str, Any]:
     """The estimates as facts, or unknown with why: `parameters`, `memory`, `time`, `cost`."""
     names = {"parameters": "model.parameters"}
-    return {name: facts.values.get(names.get(name, f"estimate.{name}"), Unknown(facts.otherwise)) for name in ESTIMATES}
+    return {name: facts.values.get(names.get(name, f"estimate.{name}"), Unknown(facts.why(name))) for name in ESTIMATES}

@@ -93,8 +93,9 @@ def _copy_checkpoint(folder: Path, target: Path) -> list[Path]:
     for name, expected in files.items():
         digest = _copy(folder / name, target / name)
         if digest is None or digest != (expected or {}).get("sha256"):
+            wrong = "differs from its sha256" if digest else "is missing"
             raise CheckpointError(
-                f"checkpoint {folder.name} is damaged: {name} " + ("differs from its sha256" if digest else "is missing"),
+                f"checkpoint {folder.name} is damaged: {name} {wrong}",
                 hint="pull another one: --checkpoint latest, or --checkpoint STEP",
             )
         copied.append(target / name)

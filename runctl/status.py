@@ -109,7 +109,7 @@ def observe(run: record.RunDir, grace_seconds: float = 60.0) -> RunStatus:
         from runctl import backends
 
         name = (record.read_json(run.run) or {}).get("backend", "local")
-        backends.load(name).end_leftover(run, grace_seconds)
+        backends.load(name).end_leftover(run, found.attempt, grace_seconds)
     return found
 
 
@@ -215,9 +215,7 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         created=_number(records.run, "created"),
         started=started,
         ended=ended if over else None,
-        seconds=_first(
-            [_number(end, "seconds"), max(0.0, (ended if over and ended is not None else now) - started) if started is not None else None]
-        ),
+        seconds=_first([_number(end, "seconds"), _elapsed(started, ended if over else now)]),
         host=_text(begun, "host"),
         leftover=state == "failed" and seen.trainer is Life.ALIVE,
     )
@@ -310,6 +308,10 @@ def _steps_per_second(records: Records, beat: Mapping[str, Any]) -> float | None
         return None
     batch = (_whole(training, "batch_size") or 0) * (_whole(training, "accumulation") or 1)
     return rate / batch if batch > 0 and rate > 0 else None
+
+
+def _elapsed(started: float | None, until: float | None) -> float | None:
+    return None if started is None or until is None else max(0.0, until - started)
 
 
 def _event(records: Records, name: str) -> Mapping[str, Any] | None:

@@ -65,11 +65,13 @@ def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.Run
 
 
 def _ask(backend: backends.Backend, run: record.RunDir, found: status.RunStatus) -> bool:
+    records = status.load(run)
+    supervisor, _ = status.identities(records)
+    if supervisor is None:
+        return False
+    if evidence.life(supervisor) is evidence.Life.ELSEWHERE:
+        raise UsageError(f"{run.name} runs on {found.host or 'another machine'}", hint="run `runctl stop` there")
     try:
-        asked = backend.stop(run)
+        return backend.stop(supervisor)
     except PermissionError:
         raise RefusedError(f"{run.name} belongs to another user of this machine", hint="ask them to stop it") from None
-    records = status.load(run)
-    if not asked and status.weigh(records).supervisor is evidence.Life.ELSEWHERE:
-        raise UsageError(f"{run.name} runs on {found.host or 'another machine'}", hint="run `runctl stop` there")
-    return asked

@@ -91,7 +91,9 @@ def build(replay: Replay) -> bytes:
         depth = replay.rollbacks.get(frame, 0)
         for again in range(frame - depth, frame):
             events += _frame(replay, again, sizes, wrong=False)
-        events += _frame(replay, frame, sizes, wrong=any(frame in range(at - by, at) for at, by in replay.rollbacks.items()))
+        events += _frame(
+            replay, frame, sizes, wrong=any(frame in range(at - by, at) for at, by in replay.rollbacks.items())
+        )
     if replay.ended:
         events.append(_sized(bytes([0x39, 2, 0xFF, replay.placement, 1, 0xFF, 0xFF]), sizes[0x39]))
     raw = b"".join(events)
@@ -155,7 +157,9 @@ def _frame(replay: Replay, frame: int, sizes: dict[int, int], *, wrong: bool) ->
                 values = {**values, "x": -5000.0, "action": 1, "percent": 999.0}
             head = struct.pack(">iB?", frame, port - 1, follower)
             events.append(_sized(b"\x37" + head + _pre(values), sizes[0x37]))
-            events.append(_sized(b"\x38" + head + _post(values, replay.characters[replay.ports.index(port)]), sizes[0x38]))
+            events.append(
+                _sized(b"\x38" + head + _post(values, replay.characters[replay.ports.index(port)]), sizes[0x38])
+            )
     if 0x3B in sizes:
         for x, y in replay.items.get(frame, []):
             item = struct.pack(">BiHBfffffHfI", 0x3B, frame, 54, 0, 1.0, 0.0, 0.0, x, y, 0, 60.0, 1)
@@ -172,7 +176,9 @@ def _pre(v: dict[str, float]) -> bytes:
 
 
 def _post(v: dict[str, float], character: int) -> bytes:
-    body = struct.pack(">BHfffff", character, int(v["action"]), v["x"], v["y"], v["direction"], v["percent"], v["shield"])
+    body = struct.pack(
+        ">BHfffff", character, int(v["action"]), v["x"], v["y"], v["direction"], v["percent"], v["shield"]
+    )
     counts = struct.pack(">BBBB", int(v["last_attack"]), int(v["combo"]), 0, int(v["stocks"]))
     flags = struct.pack("<Q", int(v["flags"]))[:5]
     ground = struct.pack(">BHBBB", *(int(v[name]) for name in ("airborne", "ground", "jumps", "l_cancel", "hurtbox")))

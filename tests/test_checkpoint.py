@@ -218,7 +218,7 @@ def test_the_writer_raises_what_its_thread_met(run: record.RunDir) -> None:
     run.checkpoints.write_text("a file where the folder should be")
     writer = Writer(run, Checkpoint())
     writer.submit(contents(5))
-    with pytest.raises(OSError, match="exists|Not a directory"):
+    with pytest.raises(OSError, match=r"exists|Not a directory"):
         writer.wait(lambda: None)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +71,25 @@ def killed_on_c(source: Source, encoding: Encoding) -> workers.Result:
     if source.name == "c.slp":
         os.kill(os.getpid(), signal.SIGKILL)
     return workers.work(source, encoding)
+
+
+def killed_once_on_c(source: Source, encoding: Encoding) -> workers.Result:
+    if source.name == "c.slp" and isinstance(source, sources.Replay):
+        mark = source.path.with_name("was-here")
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return workers.work(source, encoding)
+
+
+def hangs_on_c(source: Source, encoding: Encoding) -> workers.Result:
+    while source.name == "c.slp":
+        time.sleep(1)
+    return workers.work(source, encoding)
+
+
+def defective(source: Source, encoding: Encoding) -> workers.Result:
+    raise ZeroDivisionError("a defect of runctl")
 
 
 def aborts_on_every(source: Source, encoding: Encoding) -> workers.Result:
@@ -172,7 +194,9 @@ def test_pack_and_view_give_back_every_number(data: st.DataObject) -> None:
     for column in layout.columns:
         if column.player is not None:
             want = made.players[column.player].columns[column.field]
-            assert np.array_equal(rows[column.name], want.astype(rows[column.name].dtype), equal_nan=column.vocab is None)
+            assert np.array_equal(
+                rows[column.name], want.astype(rows[column.name].dtype), equal_nan=column.vocab is None
+            )
     assert (rows["stage"] == stage).all()
 
 
@@ -356,6 +380,24 @@ def test_a_source_that_changed_meanwhile_is_done_again(folder: Path, tmp_path: P
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_an_encode_may_be_interrupted_again_and_again(folder: Path, tmp_path: Path) -> None:
+    def interrupt_at(number: int) -> Callable[[int, int, int], None]:
+        def interrupt(done: int, total: int, frames: int) -> None:
+            if done == number:
+                raise KeyboardInterrupt
+
+        return interrupt
+
+    for number, changed in ((5, "c.slp"), (3, "b.slp"), (2, None)):
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, tmp_path / "out", progress=interrupt_at(number))
+        if changed:
+            slp_writer.write(folder / changed, replace(game(2), seed=10 + number, started=None))
+    assert run(folder, tmp_path / "out").continued == 2
+    run(folder, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_a_partial_of_another_encoding_is_begun_anew(folder: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int, frames: int) -> None:
         if done == 4:
@@ -382,6 +424,33 @@ def test_a_killed_worker_costs_only_the_file_that_killed_it(folder: Path, tmp_pa
     assert [entry.source for entry in dataset.open(tmp_path / "out").games] == [
         "a.slp", "b.slp", "d.slp.gz", "sub/e.slp", "z.slp",
     ]  # fmt: skip
+
+
+def test_a_worker_killed_by_chance_costs_nothing(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "whole")
+    assert run(folder, tmp_path / "out", do=killed_once_on_c).skipped == ()
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_file_that_takes_too_long_is_skipped(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "LIMIT_SECONDS", 3.0)
+    report = run(folder, tmp_path / "out", do=hangs_on_c)
+    assert [(skip.source, skip.reason) for skip in report.skipped] == [("c.slp", "took too long")]
+    assert report.games == GAMES - 1
+
+
+def test_a_defect_in_a_worker_is_raised_not_skipped(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(folder, tmp_path / "out", do=defective)
+
+
+def test_no_worker_outlives_an_interrupted_encode(folder: Path) -> None:
+    results = workers.results(sources.replays([folder]), ENCODING, 2)
+    next(results)
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    results.close()
+    assert not any(child.is_alive() for child in children)
 
 
 def test_workers_that_all_die_leave_a_message_and_no_dataset(folder: Path, tmp_path: Path) -> None:

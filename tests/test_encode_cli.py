@@ -37,7 +37,12 @@ def command(*words: str) -> list[str]:
 
 def runctl(project: Path, *words: str, inside: str = ".") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*words), cwd=project / inside, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "100"}
+        command(*words),
+        cwd=project / inside,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "100"},
     )
 
 

@@ -75,50 +75,51 @@ def test_a_dataset_counts_only_where_the_trainer_keeps_it_on_the_gpu() -> None:
         (64, 2, 60, 60, 32, "bf16"),
     ],
 )
-def test_the_measured_cpu_peak_lies_in_the_range(
+def test_the_measured_cpu_peak_of_the_built_model_lies_in_the_range(
     width: int, layers: int, context: int, chunk: int, batch: int, precision: str
 ) -> None:
     torch = pytest.importorskip("torch")
-    from torch import nn
-
-    from runctl.models.mamba2 import Mamba2, RMSNorm
-
-    class Stack(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.frame, self.heads = nn.Linear(200, width), nn.Linear(width, 1050)
-            self.norms = nn.ModuleList(RMSNorm(width) for _ in range(layers))
-            self.blocks = nn.ModuleList(Mamba2(width, headdim=32, chunk_size=chunk) for _ in range(layers))
-
-        def forward(self, x: Any) -> Any:
-            h = self.frame(x)
-            for norm, block in zip(self.norms[:-1], self.blocks[:-1], strict=True):
-                h = h + torch.nn.functional.dropout(block(norm(h)), 0.1)
-            return self.heads(h[:, -1] + self.blocks[-1].last(self.norms[-1](h)))
+    from runctl.config.model import Encoding, LossWeights, Model
+    from runctl.estimate import parameters
+    from runctl.tasks.worldmodel import encoding as encodings
+    from runctl.tasks.worldmodel import losses
+    from runctl.tasks.worldmodel.model import WorldModel
 
     torch.set_num_threads(1)
-    model, x = Stack(), torch.randn(batch, context, 200)
+    encoding = Encoding(state_age_as_embed=True)
+    config = Model(d_model=width, n_layers=layers, context_len=context, chunk_size=chunk)
+    layout = encodings.columns(encoding)
+    model = WorldModel(encoding, config, layout)
     optimizer = torch.optim.AdamW(model.parameters())
+    records = torch.zeros(batch, context + 1, layout.record_bytes, dtype=torch.uint8)
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            out = model(x)
-        torch.nn.functional.cross_entropy(out.float(), torch.zeros(batch, dtype=torch.long)).backward()
+            total, _ = losses.loss(model(records), records, LossWeights(), model.targets)
+        total.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     step()
-    count = sum(parameter.numel() for parameter in model.parameters())
-    measured = 12 * count + x.numel() * 4 + _allocator_peak(step)
+    count = parameters.count(encoding, config)
+    measured = 12 * count + records.numel() + _allocator_peak(step)
+    sizes = {key: getattr(config, key) for key in ("d_model", "n_layers", "d_state", "headdim", "expand")}
     guess = memory.peak(
-        shape(
-            parameters=count, d_model=width, n_layers=layers, headdim=32, context_len=context, chunk_size=chunk,
-            batch=batch, precision=precision,
+        memory.Shape(
+            **sizes,
+            parameters=count,
+            context_len=context,
+            chunk_size=chunk,
+            inputs=parameters.inputs(encoding),
+            outputs=parameters.outputs(encoding),
+            batch=batch,
+            precision=precision,
+            record_bytes=layout.record_bytes,
         ),
         None,
-    )  # fmt: skip
+    )
     assert guess.low <= measured <= guess.high
-    assert 0.8 < guess.likely / measured < 1.25
+    assert 0.85 < guess.likely / measured < 1.15
 
 
 def _allocator_peak(step: Any) -> int:

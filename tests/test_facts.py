@@ -47,7 +47,7 @@ def test_what_is_unknown_says_why(tmp_path: Path) -> None:
         facts.need("dataset.columns")
     with pytest.raises(NotChecked, match="number of training windows is unknown"):
         facts.need("run.steps")
-    with pytest.raises(NotChecked, match=r"no\.such is unknown"):
+    with pytest.raises(NotChecked, match=r"does not say no\.such"):
         facts.need("no.such")
 
 
@@ -91,9 +91,10 @@ def test_without_a_manifest_the_number_of_games_tells_the_order_of_size(tmp_path
 
 
 def test_simulated_games_are_counted_from_the_config(tmp_path: Path) -> None:
-    facts = gather(tmp_path, "data: {simulate: {games: 10, seconds: 10.0}, train_split: 0.5}\ntraining: {epochs: 1}\n")
-    assert facts.get("data.frames") == 6000
-    assert facts.get("data.train_windows") == (6000 - 10 * 10) // 2
+    facts = gather(tmp_path, "data: {simulate: {games: 5, seconds: 10.0}, train_split: 0.9}\ntraining: {epochs: 1}\n")
+    assert facts.get("data.frames") == 3000
+    assert facts.get("data.train_windows") == 4 * 590
+    assert facts.get("data.validation_windows") == 590
 
 
 def test_a_gpu_that_is_not_used_is_no_gpu(tmp_path: Path) -> None:
@@ -105,6 +106,7 @@ def test_a_gpu_that_is_not_used_is_no_gpu(tmp_path: Path) -> None:
 
 def test_a_program_of_ones_own_leaves_the_model_unknown(tmp_path: Path) -> None:
     facts = gather(tmp_path, "task: command\ncommand: {argv: [python, train.py]}\n")
-    with pytest.raises(NotChecked, match="program of your own"):
-        facts.need("model.context_len")
+    for name in ("model.context_len", "data.encoded", "training.precision", "checkpoint.every", "run.steps"):
+        with pytest.raises(NotChecked, match="program of your own"):
+            facts.need(name)
     assert facts.get("compute.backend") == "local"

@@ -19,7 +19,20 @@ from runctl import code_version, launch, record, status
 from runctl.backends import load, local, names
 from runctl.errors import ConfigError, ProviderError, RunFailed, UsageError
 
-LOOP = "import time; from runctl.report import report\nfor s in range(1, 10**6): report(step=s, total_steps=10**6); time.sleep(.01)"
+LOOP = """
+import time
+from runctl.report import report
+for step in range(1, 10**6):
+    report(step=step, total_steps=10**6)
+    time.sleep(0.01)
+"""
+QUICK = """
+name: q
+task: worldmodel
+data: {simulate: {games: 2}}
+training: {steps: 9, seed: 1}
+compute: {timeout: 9m}
+"""
 
 
 @pytest.fixture
@@ -41,8 +54,10 @@ def config(project: Path, *argv: str, name: str = "job", more: str = "") -> Path
 
 
 def runctl(*words: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "runctl", *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    """The command line as a process. `env` is given, because readline (which pytest imports) puts COLUMNS into the
+    environment behind Python's back."""
+    argv, env = [sys.executable, "-m", "runctl", *words], dict(os.environ)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=env)
 
 
 def test_detach_prints_the_name_alone_and_returns_when_step_1_has_run(project: Path) -> None:
@@ -238,9 +253,7 @@ def test_a_silent_start_is_over_only_when_nothing_alive_is_seen(project: Path, m
 
     monkeypatch.setattr(local, "TRAINER", [sys.executable, "-c", "import time; time.sleep(300)"])
     quick = project / "quick.yaml"
-    quick.write_text(
-        "name: q\ntask: worldmodel\ndata: {simulate: {games: 2}}\ntraining: {steps: 9, seed: 1}\ncompute: {timeout: 9m}\n"
-    )
+    quick.write_text(QUICK)
     run = launch.start(launch.plan(quick))
     with pytest.raises(WaitTimeout, match="no sign of life"):
         launch.await_start(run, 0.5)
@@ -250,9 +263,7 @@ def test_a_silent_start_is_over_only_when_nothing_alive_is_seen(project: Path, m
 def test_the_trainers_hint_comes_with_its_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "TRAINER", [sys.executable, FAKE, "--fail-at", "1"])
     quick = project / "quick.yaml"
-    quick.write_text(
-        "name: q\ntask: worldmodel\ndata: {simulate: {games: 2}}\ntraining: {steps: 9, seed: 1}\ncompute: {timeout: 9m}\n"
-    )
+    quick.write_text(QUICK)
     run = launch.start(launch.plan(quick))
     with pytest.raises(RunFailed, match="q failed at step 1: ValueError: the loss is NaN") as caught:
         launch.await_start(run, 30)

@@ -164,7 +164,7 @@ def test_infinite_weights_are_not_saved_though_the_loss_was_finite(tmp_path: Pat
 
 
 def test_an_unknown_metric_is_refused_before_the_first_step(tmp_path: Path) -> None:
-    with pytest.raises(RunctlError, match="checkpoint.metric is val/los,") as caught:
+    with pytest.raises(RunctlError, match=r"checkpoint\.metric is val/los,") as caught:
         run_tiny(tmp_path, checkpoint={"metric": "val/los"})
     assert caught.value.hint == "did you mean 'val/loss'?"
     assert not (tmp_path / "metrics.jsonl").exists()
@@ -203,7 +203,7 @@ def test_a_gpu_that_is_not_there_is_a_clear_failure() -> None:
     for asked in ({"compute": {"gpu": "H100"}, "training": {"device": "auto"}}, {"training": {"device": "cuda"}}):
         with pytest.raises(RunctlError, match="CUDA"):
             device.choose(tiny_job.config(**asked))
-    with pytest.raises(RunctlError, match="training.device is cpu, but compute.gpu asks for H100"):
+    with pytest.raises(RunctlError, match=r"training\.device is cpu, but compute.gpu asks for H100"):
         device.choose(tiny_job.config(compute={"gpu": "H100"}))
     assert device.choose(tiny_job.config(training={"device": "auto"})).type == "cpu"
 

@@ -61,7 +61,7 @@ def test_a_finding_names_its_place_and_both_values(tmp_path: Path) -> None:
 def test_an_invalid_config_is_findings_and_the_rest_is_not_checked(tmp_path: Path) -> None:
     report = judge(tmp_path, "training: {batch_sise: 3, seed: 1, seed: 2, lr: fast}\n")
     assert {finding.rule for finding in report.findings} == {"CF100", "CF101", "CF103"}
-    assert report.coverage.not_checked["CK101"].endswith("the config is not valid")
+    assert set(report.coverage.not_checked.values()) == {"the config is not valid"}
     assert all(not hasattr(found, "value") for found in report.estimates.values())
 
 

@@ -30,7 +30,7 @@ PLAIN = Encoding(state_age_as_embed=True)
 EVERYTHING = Encoding(state_age_as_embed=True, projectiles=True, state_flags=True, hitstun=True)
 REASONS = (
     "corrupt", "crashed the parser", "duplicate", "empty file", "frames missing", "not a replay", "not two players",
-    "too large", "too old", "too short", "truncated", "unknown stage", "unreadable",
+    "too large", "too old", "too short", "took too long", "truncated", "unknown stage", "unreadable",
 )  # fmt: skip
 
 
@@ -189,7 +189,11 @@ def test_the_fallback_parser_reads_what_the_fast_one_refuses() -> None:
 
 
 def test_both_parsers_find_the_same() -> None:
-    replay = Replay(items={5: [(1.0, 2.0), (300.0, 4.0)], 6: [(0.5, 0.25)]}, rollbacks={9: 2}, characters=(slp_writer.ICE_CLIMBERS, 2))
+    replay = Replay(
+        items={5: [(1.0, 2.0), (300.0, 4.0)], 6: [(0.5, 0.25)]},
+        rollbacks={9: 2},
+        characters=(slp_writer.ICE_CLIMBERS, 2),
+    )
     header = slp_header.read(slp_writer.build(replay))
     data = slp_header.bare(slp_writer.build(replay), header)
     fast, slow = slp_peppi.read(data, [1, 2]), slp_python.read(data, [1, 2])

@@ -110,9 +110,9 @@ def test_resuming_a_finished_run_trains_nothing_and_keeps_its_metrics(tmp_path: 
 
 def test_a_resume_with_another_model_or_order_is_refused(tmp_path: Path) -> None:
     run_tiny(tmp_path)
-    with pytest.raises(CheckpointError, match="model.width is 16 there, 32 here"):
+    with pytest.raises(CheckpointError, match=r"model\.width is 16 there, 32 here"):
         run_tiny(tmp_path, TinyJob(width=32), attempt=2)
-    with pytest.raises(CheckpointError, match="training.batch_size is 64 there, 32 here"):
+    with pytest.raises(CheckpointError, match=r"training\.batch_size is 64 there, 32 here"):
         run_tiny(tmp_path, attempt=2, training={"batch_size": 32})
 
 

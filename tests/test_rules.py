@@ -203,3 +203,10 @@ def test_not_checked_is_raised_for_what_is_unknown() -> None:
     facts.miss("data.frames", "no manifest")
     with pytest.raises(NotChecked, match="no manifest"):
         facts.need("data.frames")
+
+
+@pytest.mark.parametrize("folder", ['"a\\0b"', "a" * 5000, '""', '"."', '"../../up"', '"/"'])
+def test_a_folder_name_that_cannot_be_is_a_finding_or_not_checked(folder: str, tmp_path: Path) -> None:
+    report = judge(Example(f"data: {{encoded: {folder}}}\ntraining: {{steps: 10}}\n"), tmp_path)
+    assert [finding for finding in report.findings if "crashed" in finding.message] == []
+    assert "DA102" in {*report.coverage.not_checked, *(finding.rule for finding in report.errors)}

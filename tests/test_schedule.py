@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_the_rate_rises_in_a_line_then_falls_by_half_a_cosine() -> None:
     rates = [schedule.rate(training(), 104, step) for step in range(1, 105)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[53] == pytest.approx(0.55)  # halfway between the peak and a tenth of it
-    assert all(later < earlier for earlier, later in zip(rates[3:], rates[4:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[3:]))
 
 
 @given(st.integers(0, 50), st.integers(1, 60), st.floats(0, 1))

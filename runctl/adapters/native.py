@@ -38,13 +38,8 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
         facts.otherwise = "task: command runs a program of your own"
         for name in [name for name in facts.values if name.partition(".")[0] in _OF_THE_MODEL]:
             facts.miss(name, facts.otherwise)
-        facts.put("model.built_in", False, "derived", "task")
         return loaded.document
-    facts.put("model.built_in", True, "derived", "task")
     facts.put("training.tf32", False, "derived", "runctl's trainer keeps fp32 products exact")
-    facts.put("training.optimizer", "adamw", "derived", "runctl's trainer")
-    facts.put("training.dtypes", ("fp32", "bf16"), "derived", "what training.precision can be")
-    facts.put("training.gpus", 1, "derived", "runctl's trainer uses one GPU")
     native_dataset.read(loaded.config, project, facts)
     _length(loaded.config, facts)
     _model(loaded.config, facts)
@@ -92,7 +87,7 @@ def _length(config: RunConfig, facts: Facts) -> None:
         facts.put("run.steps", totals.total_steps, "derived", "training.steps" if training.steps else detail)
         facts.put("run.epochs", totals.epochs, "derived", detail)
         return
-    why = "the number of training windows is unknown: " + _why(facts, "data.train_windows")
+    why = "the number of training windows is unknown: " + facts.why("data.train_windows")
     facts.miss("run.steps_per_epoch", why)
     facts.miss("run.epochs", why)
     facts.miss("run.steps", why)
@@ -114,8 +109,3 @@ def _model(config: RunConfig, facts: Facts) -> None:
             facts.miss(f"model.{name}", f"the model cannot be built: {error}")
     facts.put("model.inputs", parameters.inputs(encoding), "derived", "encoding")
     facts.put("model.outputs", parameters.outputs(encoding), "derived", "encoding")
-
-
-def _why(facts: Facts, name: str) -> str:
-    found = facts.values.get(name)
-    return getattr(found, "why", facts.otherwise)

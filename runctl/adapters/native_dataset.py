@@ -27,11 +27,17 @@ def read(config: RunConfig, project: Project, facts: Facts) -> None:
     facts.put("encoding.keys", encoding.dataset_keys(config.encoding), "derived", "encoding")
     facts.put("encoding.digest", encoding.dataset_digest(config.encoding), "derived", "encoding")
     facts.put("encoding.layout", encoding.columns(config.encoding), "derived", "encoding")
-    facts.put("data.record_bytes", encoding.columns(config.encoding).record_bytes, "derived", "encoding")
     if config.data.encoded is None:
         _without(config, facts)
         return
-    manifest = _find(config.data.encoded, project.root, facts)
+    try:
+        manifest = _find(config.data.encoded, project.root, facts)
+    except (OSError, ValueError) as error:  # a name that no file system takes
+        manifest = None
+        why = getattr(error, "strerror", None) or str(error)
+        facts.put("dataset.folder", config.data.encoded[:80], "derived", "data.encoded")
+        facts.put("dataset.place", "absent", "derived", why)
+        facts.put("dataset.unreadable", f"data.encoded cannot be looked at: {why}", "derived", "data.encoded")
     if manifest is None:
         why = facts.get("dataset.unreadable") or f"{config.data.encoded} has no manifest here"
         for part in _PARTS:
@@ -51,26 +57,26 @@ def read(config: RunConfig, project: Project, facts: Facts) -> None:
         facts.put("dataset.games", games if isinstance(games, int) else len(games), "manifest", file)
     else:
         facts.miss("dataset.games", f"{file} does not count its games")
-    facts.put("dataset.simulated", bool(manifest.get("simulated")), "manifest", file)
     _windows(config, manifest, facts, str(file))
 
 
 def _find(encoded: str, root: Path, facts: Facts) -> dict[str, Any] | None:
-    folder = root / encoded
+    folder, shown = root / encoded, Path(encoded)
     committed = folder.with_name(folder.name + ".manifest.json")
     inside = folder.resolve().is_relative_to(root.resolve())
     facts.put("dataset.folder", str(encoded), "derived", "data.encoded")
     for place, file in (("encoded", folder / "manifest.json"), ("committed", committed)):
         if file.is_file():
-            facts.put("dataset.place", place, "manifest", str(file))
-            facts.put("dataset.manifest_file", str(file), "manifest", str(file))
-            return _json(file, facts)
+            short = str(shown.parent / file.relative_to(folder.parent))
+            facts.put("dataset.place", place, "manifest", short)
+            facts.put("dataset.manifest_file", short, "manifest", short)
+            return _json(file, short, facts)
     place = "partial" if folder.is_dir() else "absent" if inside else "elsewhere"
     facts.put("dataset.place", place, "derived", str(folder))
     return None
 
 
-def _json(file: Path, facts: Facts) -> dict[str, Any] | None:
+def _json(file: Path, shown: str, facts: Facts) -> dict[str, Any] | None:
     try:
         if file.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than a manifest can be")
@@ -78,7 +84,7 @@ def _json(file: Path, facts: Facts) -> dict[str, Any] | None:
         if not isinstance(data, dict) or data.get("kind") != "encoded-dataset":
             raise ValueError("it is not the manifest of an encoded dataset")
     except (OSError, ValueError, RecursionError) as error:
-        facts.put("dataset.unreadable", f"{file} cannot be read: {error}", "manifest", str(file))
+        facts.put("dataset.unreadable", f"{shown} cannot be read: {error}", "manifest", shown)
         return None
     return data
 
@@ -101,8 +107,7 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
     try:
         frames = int(manifest["frames"])
         if isinstance(games, list) and games and all("identity" in game for game in games):
-            count = round(len(games) * split)
-            count = min(max(count, 1), len(games) - 1) if len(games) > 1 else count
+            count = _train_games(len(games), split)
             ranked = sorted(range(len(games)), key=lambda index: (games[index]["identity"], index))
             sizes = [max(0, int(games[index]["frames"]) - context) for index in ranked]
             facts.put("data.train_windows", sum(sizes[:count]), "manifest", f"{file}: {count} of {len(games)} games")
@@ -117,6 +122,12 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
             facts.miss(name, f"{file} does not list its games as it should")
 
 
+def _train_games(games: int, split: float) -> int:
+    """How many of the games are trained on: as the dataset's split counts them."""
+    count = round(games * split)
+    return min(max(count, 1), games - 1) if games > 1 else count
+
+
 def _without(config: RunConfig, facts: Facts) -> None:
     simulate = config.data.simulate
     why = (
@@ -129,8 +140,12 @@ def _without(config: RunConfig, facts: Facts) -> None:
     if simulate is None:
         _guess(config, facts, why)
         return
-    frames = round(simulate.games * simulate.seconds * FRAMES_PER_SECOND)
-    _about(config, frames, simulate.games, "about, from data.simulate", facts)
+    frames = round(simulate.seconds * FRAMES_PER_SECOND)
+    train = _train_games(simulate.games, config.data.train_split)
+    windows = max(0, frames - config.model.context_len)
+    facts.put("data.frames", frames * simulate.games, "derived", "data.simulate")
+    facts.put("data.train_windows", train * windows, "derived", f"{train} of {simulate.games} simulated games")
+    facts.put("data.validation_windows", (simulate.games - train) * windows, "derived", "data.simulate")
 
 
 def _guess(config: RunConfig, facts: Facts, why: str) -> None:

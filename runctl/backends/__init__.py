@@ -4,8 +4,8 @@ A backend module offers four functions:
 
     plan(config, run_dir, attempt, project, grace_seconds) -> Request   pure: what would be started, printable
     submit(request) -> int                                start it, detached; returns the supervisor's pid
-    stop(run) -> bool                                     ask the supervisor to stop the trainer; False: nobody to ask
-    end_leftover(run, grace_seconds)                      end what a lost supervisor left behind
+    stop(supervisor) -> bool                              ask it to stop its trainer; False: it does not live here
+    end_leftover(run, attempt, grace_seconds)             end what a lost supervisor left behind
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from runctl.errors import ProviderError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
+    from runctl.evidence import Identity
     from runctl.record import RunDir
 
 _ANNOUNCED = {"modal": "this version cannot launch on modal yet; preflight and estimate can"}
@@ -51,9 +52,9 @@ class Backend(Protocol):
 
     def submit(self, request: Request) -> int: ...
 
-    def stop(self, run: RunDir) -> bool: ...
+    def stop(self, supervisor: Identity) -> bool: ...
 
-    def end_leftover(self, run: RunDir, grace_seconds: float) -> None: ...
+    def end_leftover(self, run: RunDir, attempt: int, grace_seconds: float) -> None: ...
 
 
 def names() -> list[str]:

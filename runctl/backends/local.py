@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runctl import evidence, record, status
+from runctl import evidence, record
 from runctl.backends import Request
 from runctl.supervisor.supervise import importable
 
@@ -51,17 +51,15 @@ def submit(request: Request) -> int:
     return _detached(request.supervisor, record.RunDir(Path(request.run_dir)))
 
 
-def stop(run: record.RunDir) -> bool:
-    """SIGTERM to the run's supervisor, if it lives here; raises PermissionError if it is another user's."""
-    supervisor, _ = status.identities(status.load(run))
-    return supervisor is not None and evidence.send(supervisor, signal.SIGTERM)
+def stop(supervisor: evidence.Identity) -> bool:
+    """SIGTERM to a supervisor, if it lives here; raises PermissionError if it is another user's."""
+    return evidence.send(supervisor, signal.SIGTERM)
 
 
-def end_leftover(run: record.RunDir, grace_seconds: float) -> None:
+def end_leftover(run: record.RunDir, attempt: int, grace_seconds: float) -> None:
     """Start a closer for an attempt whose supervisor is lost: it ends the trainer's group and writes the record.
     Safe to call at any time and often: the run's lock lets one of them work."""
-    number = str(status.load(run).attempt)
-    argv = [sys.executable, "-P", "-m", "runctl.supervisor", str(run.path), "--attempt", number]
+    argv = [sys.executable, "-P", "-m", "runctl.supervisor", str(run.path), "--attempt", str(attempt)]
     with suppress(OSError):
         _detached([*argv, "--grace", f"{grace_seconds:g}", "--close"], run)
 

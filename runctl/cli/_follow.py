@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from runctl.record import RunDir
 
 
-def after_start(run: RunDir, quiet_seconds: float, *, detach: bool, as_json: bool) -> None:
-    """Return after the first step (`detach`), else follow to the end. Ctrl-C leaves the run running and says so."""
+def start_and_follow(start: Callable[[], RunDir], quiet_seconds: float, *, detach: bool, as_json: bool) -> None:
+    """Start a run; return after its first step (`detach`), else follow it to its end.
+    Ctrl-C before the start leaves nothing; after it, the run goes on, and that is said."""
     from runctl import launch, view, wait
     from runctl.view import runs
 
+    run: RunDir | None = None
     try:
+        with launch.uninterrupted():
+            run = start()
         found = launch.await_start(run, quiet_seconds, runs.waiting(run.name))
         if detach:
             step = f"step {found.step:,} has run" if found.step else "it has started"
@@ -31,6 +35,8 @@ def after_start(run: RunDir, quiet_seconds: float, *, detach: bool, as_json: boo
             return
         last = runs.follow(pages(run))
     except KeyboardInterrupt:
+        if run is None:
+            raise
         leave_running(run)
         raise typer.Exit(Exit.INTERRUPTED) from None
     if last is None:

@@ -49,8 +49,8 @@ def command(
       runctl launch configs/big.yaml --set training.lr=1e-4 --name lr-1e-4
       runctl launch configs/big.yaml --allow CK101 --because "ten minutes, cheaper to repeat"
     """
-    from runctl import launch, record, view
-    from runctl.cli._follow import after_start
+    from runctl import launch, view
+    from runctl.cli._follow import start_and_follow
     from runctl.view import runs
 
     quiet = _seconds(wait_for_start)
@@ -60,8 +60,7 @@ def command(
     if dry_run:
         view.print_json(plan.to_json()) if as_json else runs.request(plan.to_json())
         return
-    run: record.RunDir = launch.start(plan)
-    after_start(run, quiet, detach=detach, as_json=as_json)
+    start_and_follow(lambda: launch.start(plan), quiet, detach=detach, as_json=as_json)
 
 
 def _allowed(allow: list[str] | None, because: list[str] | None) -> list[Allowed]:

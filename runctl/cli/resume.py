@@ -27,11 +27,11 @@ def command(
       runctl resume big-2 --detach
     """
     from runctl import project, record, resume, view
-    from runctl.cli._follow import after_start
+    from runctl.cli._follow import start_and_follow
 
     quiet = _seconds(wait_for_start)
     plan = resume.plan(record.find(project.root(), run), force=force)
     for note in plan.notes:
         view.err().print(f"note: {note}", style="dim", markup=False)
     view.err().print(plan.words, markup=False)
-    after_start(resume.start(plan), quiet, detach=detach, as_json=as_json)
+    start_and_follow(lambda: resume.start(plan), quiet, detach=detach, as_json=as_json)

@@ -1,8 +1,9 @@
 """Peak memory of a training step on its device: a closed form by category, with a wide error bar.
 
 Why a bar: the form counts the tensors that autograd keeps and one layer's gradients, not what an allocator reserves.
-On the CPU its likely value was 0.92 to 1.11 of the allocator's peak over ten shapes of the built-in model's layers
-(K 2 to 256, fp32 and bf16; `tests/test_estimate.py` measures some). It has not been measured on CUDA.
+On the CPU its likely value was 0.96 to 1.02 of the allocator's peak in a step of the built-in model over nine shapes
+(0.2M to 10.6M parameters, K 10 and 60, fp32 and bf16; `tests/test_estimate.py` measures some), and 0.92 to 1.11 for
+its layers alone up to K 256. It has not been measured on CUDA.
 
 Weights, gradients and AdamW's two moments are fp32: 4, 4 and 8 bytes a parameter. Activations are kept per layer
 for each of the `batch × K` frames of a forward pass, with `D = expand·d_model`, `S = d_state`, `H = D/headdim`,

@@ -108,8 +108,7 @@ def _estimate(name: str, value: object, facts: Facts) -> Line:
 def _length(facts: Facts) -> Line:
     steps, epochs, step = facts.get("run.steps"), facts.get("run.epochs"), facts.get("run.step_examples")
     if steps is None:
-        why = getattr(facts.values.get("run.steps"), "why", facts.otherwise)
-        return [_label("length"), ("dim", f"unknown: {why}")]
+        return [_label("length"), ("dim", f"unknown: {facts.why('run.steps')}")]
     text = f"{steps:,} steps" + (f" of {step:,} windows" if step else "") + (f", {epochs:.3g} epochs" if epochs else "")
     source = facts.source("run.steps")
     detail = source.detail if source else ""

@@ -50,4 +50,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     length = facts.need("run.length")
     if length.long:
         message = f"checkpoint.every is never, but the run is long ({length.why}): if it dies, all of it is lost"
-        yield Finding(message, at="checkpoint.every", fix="set checkpoint.every: 10m")
+        yield Finding(
+            message,
+            at=facts.place("checkpoint.every", "training.steps", "training.epochs"),
+            fix="set checkpoint.every: 10m",
+        )

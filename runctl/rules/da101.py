@@ -61,7 +61,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         differences = ", ".join(
             f"{key} is {_shown(stored.get(key))} there and {_shown(wanted.get(key))} here" for key in keys
         )
-        at = next((f"encoding.{key}" for key in keys if facts.source(f"encoding.{key}")), "data.encoded")
+        at = facts.place(*(f"encoding.{key}" for key in keys), "data.encoded")
         yield Finding(f"{folder} was encoded otherwise: {differences}", at=at, fix=_FIX)
         return
     digest = facts.get("dataset.encoding_digest")

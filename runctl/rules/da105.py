@@ -55,20 +55,32 @@ def check(facts: Facts) -> Iterable[Finding]:
     audits, frames = facts.need("dataset.columns"), facts.get("dataset.frames") or 1
     layout, folder = facts.need("encoding.layout"), facts.need("dataset.folder")
     yield from _shapes(facts)
+    vocabs: dict[str, int] = {}
+    found: dict[str, list[tuple[float, float, str]]] = {}  # by vocabulary: (largest id, share cut to fit, column)
     for column in layout.columns:
         audit = audits.get(column.name)
-        if column.vocab is None or not isinstance(audit, dict):
-            continue
-        key = f"encoding.{'state_age_embed' if column.field == 'state_age' else column.field}_vocab"
-        largest, clipped = audit.get("max"), audit.get("clipped") or 0
-        if largest is not None and largest >= column.vocab:
-            message = f"{facts.says(key)}, but {column.name} goes up to {largest:g} in {folder}"
-            yield Finding(message, at=key, fix=f"set {key}: {int(largest) + 1} or more, and encode again")
-        elif clipped and column.field != "state_age":
-            share = clipped / frames
+        if column.vocab is not None and isinstance(audit, dict) and audit.get("max") is not None:
+            key = f"encoding.{'state_age_embed' if column.field == 'state_age' else column.field}_vocab"
+            cut = 0 if column.field == "state_age" else (audit.get("clipped") or 0) / frames
+            found.setdefault(key, []).append((audit["max"], cut, column.name))
+            vocabs[key] = column.vocab
+    for key, columns in found.items():
+        largest, _, name = max(columns)
+        share = max(cut for _, cut, _ in columns)
+        if largest >= vocabs[key]:
+            message = f"{facts.says(key)}, but {name} goes up to {largest:g} in {folder}"
+            yield Finding(
+                message,
+                at=facts.place(key, "data.encoded"),
+                fix=f"set {key}: {int(largest) + 1} or more, and encode again",
+            )
+        elif share:
+            names = " and ".join(name for _, cut, name in columns if cut)
             severity: Severity = "warning" if share > facts.policy["clipped_ids"] else "note"
-            message = f"{facts.says(key)}: {clipped:,} ids of {column.name} ({share:.2%}) in {folder} were cut to fit"
-            yield Finding(message, at=key, fix=f"raise {key}, and encode again", severity=severity)
+            message = f"{facts.says(key)}: up to {share:.2%} of the ids of {names} in {folder} were cut to fit"
+            yield Finding(
+                message, at=facts.place(key, "data.encoded"), fix=f"raise {key}, and encode again", severity=severity
+            )
 
 
 def _shapes(facts: Facts) -> Iterable[Finding]:

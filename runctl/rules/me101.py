@@ -55,7 +55,9 @@ def check(facts: Facts) -> Iterable[Finding]:
     else:
         message = f"the estimated peak of {format_bytes(memory.likely)} fits, but its range ({span}) goes above {room}"
     severity: Severity = "error" if over > 0 else "warning"
-    yield Finding(message, at="training.batch_size", fix=_fix(facts, memory, gpu), severity=severity)
+    yield Finding(
+        message, at=facts.place("training.batch_size", "compute.gpu"), fix=_fix(facts, memory, gpu), severity=severity
+    )
 
 
 def _fix(facts: Facts, memory: Memory, gpu: hardware.Gpu) -> str:

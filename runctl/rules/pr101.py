@@ -56,9 +56,19 @@ def check(facts: Facts) -> Iterable[Finding]:
     message = f"{facts.says('training.precision')} on {name}, and the run is long ({length.why})"
     if gpu is not None and "bf16" not in gpu.peak:
         fix = "choose a GPU with bf16, such as L4, A10 or A100-40GB, and set training.precision: bf16"
-        yield Finding(f"{message}; {name} has no bf16", at="training.precision", fix=fix, severity="warning")
+        yield Finding(
+            f"{message}; {name} has no bf16",
+            at=facts.place("training.precision", "compute.gpu"),
+            fix=fix,
+            severity="warning",
+        )
         return
     if gpu is not None:
         message += f": {gpu.peak['fp32'] / 1e12:g} TFLOP/s against {gpu.peak['bf16'] / 1e12:g} in bf16"
     severity: Severity | None = "warning" if facts.get("training.tf32") else None
-    yield Finding(message, at="training.precision", fix="set training.precision: bf16", severity=severity)
+    yield Finding(
+        message,
+        at=facts.place("training.precision", "compute.gpu"),
+        fix="set training.precision: bf16",
+        severity=severity,
+    )

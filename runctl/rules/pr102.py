@@ -40,4 +40,4 @@ def check(facts: Facts) -> Iterable[Finding]:
     if precision not in gpu.peak:
         message = f"{facts.says('training.precision')}, but compute.gpu {gpu.name} has only {', '.join(gpu.peak)}"
         fix = "choose a GPU that has it (L4, A10, A100-40GB, …), or set training.precision: fp32"
-        yield Finding(message, at="training.precision", fix=fix)
+        yield Finding(message, at=facts.place("training.precision", "compute.gpu"), fix=fix)

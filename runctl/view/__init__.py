@@ -93,7 +93,7 @@ def print_error(error: RunctlError) -> None:
             console.print(f"{escape(where)}[bad]error[/bad]: {escape(problem.message)} [dim]({problem.rule})[/dim]")
             if problem.hint:
                 console.print(f"  [note]hint[/note]: {escape(problem.hint)}")
-        return
-    console.print(f"[bad]error[/bad]: {escape(error.message)}")
+    else:
+        console.print(f"[bad]error[/bad]: {escape(error.message)}")
     if error.hint:
         console.print(f"[note]hint[/note]: {escape(error.hint)}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STATE_STYLES = {"succeeded": "good", "failed": "bad", "killed": "bad", "lost": "bad", "stalled": "warn"}
 STATE_STYLES |= {"stopped": "warn", "stopping": "warn", "running": "name"}
 _LINE_SECONDS = 10.0
+_COUNTS = ("frames", "changes")
 _UNLIMITED = 1000
 _REASON_WIDTH = 16
 COLUMNS = ("run", "state", "step", "ETA", "loss", "rate", "memory", "checkpoint", "heartbeat", "cost", "reason")
@@ -94,7 +95,9 @@ def _grid(found: Sequence[RunStatus], width: int) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         text = column in ("run", "state", "reason")
-        grid.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=column != "reason")
+        grid.add_column(
+            column, justify="left" if text else "right", overflow="fold", no_wrap=column not in ("run", "reason")
+        )
     for entry, row in zip(found, rows, strict=True):
         styles = {"run": "name", "state": STATE_STYLES.get(entry.state, "")}
         grid.add_row(*(Text(row[column], style=styles.get(column, "")) for column in columns))
@@ -127,7 +130,7 @@ def _progress(entry: RunStatus) -> str:
 
 def _rate(entry: RunStatus) -> str:
     if entry.examples_per_second is not None:
-        return f"{format_count(entry.examples_per_second)}/s"
+        return f"{format_count(entry.examples_per_second)} ex/s"
     return "–" if entry.steps_per_second is None else f"{entry.steps_per_second:.3g} steps/s"
 
 
@@ -191,11 +194,7 @@ def _title(entry: RunStatus) -> RenderableType:
 
 def _facts(entry: RunStatus) -> list[str]:
     facts = [] if entry.loss is None else [f"loss {entry.loss:.4g}"]
-    facts += (
-        []
-        if _rate(entry) == "–"
-        else [f"{_rate(entry)}" if entry.examples_per_second is None else f"{_rate(entry)} examples"]
-    )
+    facts += [] if _rate(entry) == "–" else [_rate(entry)]
     facts += [] if entry.memory_bytes is None else [format_bytes(entry.memory_bytes)]
     facts += [entry.device] if entry.device else []
     facts += [entry.data_source] if entry.data_source else []
@@ -243,24 +242,27 @@ def _page(found: Page) -> Iterable[RenderableType]:
 
 
 def _metrics(found: Page) -> Iterable[RenderableType]:
-    """Metrics beside the baselines computed on the same frames; the better of model and best baseline is marked."""
+    """Metrics beside the baselines computed on the same frames, green where the model beats them all. Parts of the
+    loss are left to --json."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     names = sorted({key.partition("/")[0] for key in found.baselines if "/" in key})
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    grid.add_column(f"held-out games, step {found.metrics_step or 0:,}")
+    shown = {key: value for key, value in found.metrics.items() if "/" not in key and key not in _COUNTS}
+    counts = [f"{found.metrics[key]:,.0f} {key}" for key in _COUNTS if found.metrics.get(key) is not None]
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    grid.add_column("held-out")
     for column in ["model", *(name.replace("_", " ") for name in names)]:
         grid.add_column(column, justify="right")
-    for metric, value in found.metrics.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            continue
+    for metric, value in shown.items():
         others = [found.baselines.get(f"{name}/{metric}") for name in names]
         rivals = [other for other in others if isinstance(other, int | float)]
         style = "" if value is None or not rivals else "good" if _beats(metric, value, rivals) else "warn"
         grid.add_row(metric, Text(_figure(value), style=style), *(_figure(other) for other in others))
+    yield Text("")
     yield grid
+    yield Text(f"at step {found.metrics_step or 0:,}" + (f", on {', '.join(counts)}" if counts else ""), style="dim")
 
 
 def _beats(metric: str, value: float, rivals: Sequence[float]) -> bool:

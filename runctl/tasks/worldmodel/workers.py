@@ -1,8 +1,8 @@
 """Work on sources in parallel, in order, in bounded memory, surviving a worker that dies.
 
-Why spawned processes: a parser written in another language may abort or be killed. A dead worker breaks its whole
-pool, so everything that was under way is tried again alone, one file per pool; the file that breaks a pool of its
-own is the culprit and is skipped by name.
+Why processes: a parser written in another language may abort, hang or be killed. The file that a worker died on is
+tried once more, alone (memory may have been short); if that kills the worker too, the file is skipped by name. A
+file that takes longer than `LIMIT_SECONDS` is skipped at once.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import signal
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 from runctl.config.model import Encoding
 from runctl.tasks.worldmodel import encoding as encodings
@@ -22,6 +25,9 @@ from runctl.tasks.worldmodel.audit import Audit
 from runctl.tasks.worldmodel.games import Array, Skip, content, identity
 from runctl.tasks.worldmodel.pack import pack
 from runctl.tasks.worldmodel.sources import Source
+
+LIMIT_SECONDS = 300.0
+CRASHED, TOO_LONG = "crashed the parser", "took too long"
 
 
 @dataclass(frozen=True)
@@ -86,60 +92,134 @@ def results(
     if all(source.simulated for source in sources) and min(count, len(sources)) <= 1:
         yield from (do(source, encoding) for source in sources)
         return
-    todo = deque(sources)
-    while todo:
-        yield from _until_broken(todo, encoding, min(count, len(todo)), do)
-
-
-def _until_broken(todo: deque[Source], encoding: Encoding, count: int, do: Work) -> Iterator[Result]:
-    """Results from one pool until all is done or the pool breaks; what was under way is then done alone."""
-    pending: deque[tuple[Source, Future[Result]]] = deque()
-    pool = _pool(count)
+    crew = Crew(do, encoding)
+    done: dict[int, Result] = {}
+    todo, again = deque(range(len(sources))), deque[int]()
     try:
-        while todo or pending:
-            try:
-                while todo and len(pending) < 2 * count:
-                    pending.append((todo[0], pool.submit(do, todo[0], encoding)))
+        for following in range(len(sources)):
+            while following not in done:
+                if again and not crew.busy:
+                    crew.give(again[0], sources[again[0]])
+                while not again and todo and len(crew.busy) < count and todo[0] < following + 2 * count:
+                    crew.give(todo[0], sources[todo[0]])
                     todo.popleft()
-                result = pending[0][1].result()
-            except BrokenProcessPool:
-                for source, future in pending:
-                    whole = future.done() and not future.cancelled() and future.exception() is None
-                    yield future.result() if whole else _alone(source, encoding, do)
-                return
-            pending.popleft()
-            yield result
+                for index, result in crew.wait():
+                    if isinstance(result, Result):
+                        done[index] = result
+                    elif index in again or result == TOO_LONG:
+                        source = sources[index]
+                        done[index] = Result(source.name, _digest(source), skipped=[Skipped(source.name, result)])
+                    else:
+                        again.append(index)
+                        continue
+                    if index in again:
+                        again.remove(index)
+            yield done.pop(following)
     finally:
-        _end(pool)
+        crew.end()
 
 
-def _alone(source: Source, encoding: Encoding, do: Work) -> Result:
-    pool = _pool(1)
-    try:
-        return pool.submit(do, source, encoding).result()
-    except BrokenProcessPool:
-        return Result(source.name, _digest(source), skipped=[Skipped(source.name, "crashed the parser")])
-    finally:
-        _end(pool)
+@dataclass
+class Member:
+    """One worker process and the source it is at; `since` is when it began, on the monotonic clock."""
+
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    index: int | None = None
+    since: float = 0.0
 
 
-def _pool(count: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
+class Crew:
+    """Worker processes, each with a pipe of its own: a dead one is known at once, and what it was at.
+
+    Why not `concurrent.futures`: its workers share one pipe, and one that is killed while it sends blocks all.
+    """
+
+    def __init__(self, do: Work, encoding: Encoding) -> None:
+        self._do, self._encoding = do, encoding
+        self._context = multiprocessing.get_context("spawn")
+        self._members: list[Member] = []
+
+    @property
+    def busy(self) -> list[Member]:
+        return [member for member in self._members if member.index is not None]
+
+    def give(self, index: int, source: Source) -> None:
+        """Let an idle worker, or a new one, work on a source."""
+        member = next((member for member in self._members if member.index is None), None) or self._new()
+        member.index, member.since = index, time.monotonic()
+        with suppress(BrokenPipeError):  # it died idle: `wait` finds that out
+            member.pipe.send(source)
+
+    def wait(self) -> list[tuple[int, Result | str]]:
+        """Wait until something ends: (index, its result, or in a word what became of the worker).
+
+        What a worker raised is raised here.
+        """
+        busy = self.busy
+        left = min(member.since for member in busy) + LIMIT_SECONDS - time.monotonic()
+        ready = wait([member.pipe for member in busy], max(left, 0))
+        ended: list[tuple[int, Result | str]] = []
+        for member in busy:
+            index, word = member.index or 0, ""
+            if member.pipe in ready:
+                try:
+                    answer = member.pipe.recv()
+                except (EOFError, OSError):
+                    word = CRASHED
+                else:
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    member.index = None
+                    ended.append((index, answer))
+            elif time.monotonic() - member.since > LIMIT_SECONDS:
+                word = TOO_LONG
+            if word:
+                _stop(member)
+                self._members.remove(member)
+                ended.append((index, word))
+        return ended
+
+    def end(self) -> None:
+        """Stop all workers now: after Ctrl-C nobody waits for a long file."""
+        for member in self._members:
+            _stop(member)
+
+    def _new(self) -> Member:
+        mine, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._do, self._encoding), daemon=True)
+        # Ctrl-C reaches the whole terminal; this process alone decides what it means: a child inherits the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()  # so that the end of the process is the end of the pipe
+        self._members.append(Member(process, mine))
+        return self._members[-1]
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Stop the workers now: after Ctrl-C nobody waits for a long file. Their unfinished work is not lost, only late."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
+def _serve(pipe: Connection[Any, Any], do: Work, encoding: Encoding) -> None:
+    """A worker: answer each source until the other side goes away."""
+    while True:
+        try:
+            source = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: Any = do(source, encoding)
+        except Exception as error:
+            answer = error
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches the whole terminal; the parent alone decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _stop(member: Member) -> None:
+    member.pipe.close()
+    member.process.kill()
+    member.process.join()
 
 
 def _digest(source: Source) -> str:

@@ -65,7 +65,7 @@ class Wandb:
                 self._busy_since = time.monotonic()
                 remote.log({name: value for name, value in row.items() if value is not None})
                 self._busy_since = None
-            remote.finish(exit_code=1 if self._outcome == "failed" else 0, quiet=True)
+            remote.finish(exit_code=1 if self._outcome == "failed" else 0)
         except BaseException as error:  # a guest's SystemExit is no reason to end the run either
             text = str(error).strip().splitlines()
             self._failure = f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__

@@ -1,0 +1,145 @@
+"""The world model as the trainer sees it: dataset, model, loss and metrics behind the `Job` of `train/job.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from runctl.config import RunConfig
+from runctl.errors import DataError
+from runctl.record import RunDir
+from runctl.tasks.worldmodel import baselines, corrupt, dataset, losses, metrics, sources
+from runctl.tasks.worldmodel import encode as encoder
+from runctl.tasks.worldmodel import encoding as encodings
+from runctl.tasks.worldmodel.model import WorldModel
+from runctl.train.gather import Gather
+
+Report = Callable[[str], None]
+
+
+class WorldModelJob:
+    """Windows of K+1 frames: K that the model reads and the one that it predicts."""
+
+    def __init__(self, config: RunConfig, data: dataset.Dataset, device: torch.device, report: Report) -> None:
+        self.config = config
+        context = config.model.context_len
+        training, held_out = dataset.split(data.games, config.data.train_split)
+        starts = [dataset.window_starts(data.games, games, context) for games in (training, held_out)]
+        self.train_windows, self.validation_windows = len(starts[0]), len(starts[1])
+        self._starts = [torch.from_numpy(places) for places in starts]
+        kind = ", simulated" if data.manifest["simulated"] else ""
+        self.data_source = f"{data.path} ({len(data.games)} games, {len(data.records)} frames{kind})"
+        self.identity = _identity(config, data)
+        self.model = WorldModel(
+            config.encoding, config.model, data.layout, delta_target=config.training.delta_target
+        ).to(device)
+        if not self.train_windows:
+            return  # the loop says so
+        report("measuring the targets' scales")
+        self.model.targets.measure(data.records, starts[0], context)
+        report("counting the lookup baseline")
+        spans = [(data.games[index].start, data.games[index].frames) for index in training]
+        self._lookup = baselines.fit(data.records, spans, data.layout, config.encoding)
+        report("opening the frames")
+        self._gather = Gather(data.records, context + 1, device)
+
+    def batch(self, windows: Tensor, validation: bool) -> Tensor:
+        """records (B, K+1, R) uint8 on the device."""
+        return self._gather(self._starts[validation][windows])
+
+    def loss(
+        self, batch: Tensor, *, generator: torch.Generator, progress_epochs: float, train: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        training = self.config.training
+        rate = corrupt.rate(training, progress_epochs) if train else 0.0
+        change = partial(
+            corrupt.corrupt, features=self.model.features, training=training, rate=rate, generator=generator
+        )
+        predictions = self.model(batch, corrupt=change if rate else None)
+        return losses.loss(predictions, batch, self.config.loss_weights, self.model.targets)
+
+    def metrics(self) -> _Metrics:
+        config = self.config
+        return _Metrics(metrics.Metrics(self.model, config.loss_weights, config.encoding, self._lookup))
+
+
+class _Metrics:
+    """The metrics of one validation; `update` runs the model."""
+
+    def __init__(self, sums: metrics.Metrics) -> None:
+        self._sums = sums
+
+    def update(self, batch: Tensor) -> None:
+        self._sums.update(self._sums.model(batch), batch)
+
+    def compute(self) -> dict[str, float]:
+        return self._sums.compute()
+
+
+def build(config: RunConfig, *, project: Path, run: RunDir, device: torch.device, report: Report) -> WorldModelJob:
+    """The job of this config; simulates and encodes games first where `data.simulate` asks for them.
+
+    `report` tells how far it is and may raise to stop it. Raises DataError if the dataset is absent, damaged, or
+    encoded otherwise than the config says."""
+    data = dataset.open(_dataset(config, project, run, report))
+    check_encoding(config, data)
+    report("building the model")
+    return WorldModelJob(config, data, device, report)
+
+
+def check_encoding(config: RunConfig, data: dataset.Dataset) -> None:
+    """Raise DataError naming each key in which the dataset was encoded otherwise than the config says."""
+    wanted, stored = encodings.dataset_keys(config.encoding), data.manifest["encoding"]
+    differing = [key for key in wanted if wanted[key] != stored.get(key)]
+    if differing:
+        told = ", ".join(f"{key} is {_said(stored.get(key))} there, {_said(wanted[key])} here" for key in differing)
+        raise DataError(
+            f"{data.path} was encoded otherwise than the config says: {told}",
+            hint="encode it again with this config, or set these keys of `encoding` to what the dataset has",
+        )
+    if data.digest != encodings.dataset_digest(config.encoding):
+        raise DataError(f"{data.path} was written in another record format", hint="encode it again")
+
+
+def _dataset(config: RunConfig, project: Path, run: RunDir, report: Report) -> Path:
+    """Where the encoded dataset lies, after it was made if it is to be simulated."""
+    if config.data.encoded:
+        return project / config.data.encoded
+    if config.data.simulate is None:
+        raise DataError("the config names no data", hint="set data.encoded, or data.simulate for simulated games")
+    spec = config.data.simulate
+
+    def progress(done: int, total: int, frames: int) -> None:
+        report(f"simulating and encoding: {done} of {total} batches of games, {frames} frames")
+
+    return encoder.encode(
+        sources.simulated(spec),
+        config.encoding,
+        run.path / "dataset",
+        workers=config.training.threads,
+        max_games=config.data.max_games,
+        train_split=config.data.train_split,
+        progress=progress,
+    ).out
+
+
+def _identity(config: RunConfig, data: dataset.Dataset) -> dict[str, str]:
+    """What weights of this job belong to. Dropout and chunk size are not in it: they change no weight's meaning."""
+    model = config.model.model_dump(exclude={"dropout", "chunk_size"})
+    games = [[game["identity"], game["sha256"], game["frames"]] for game in data.manifest["games"]]
+    contents = hashlib.sha256(json.dumps([data.digest, games]).encode()).hexdigest()
+    keys = {f"model.{key}": value for key, value in model.items()}
+    keys |= {f"encoding.{key}": value for key, value in config.encoding.model_dump().items()}
+    keys |= {"training.delta_target": config.training.delta_target, "data.train_split": config.data.train_split}
+    return {key: _said(value) for key, value in keys.items()} | {"dataset": contents}
+
+
+def _said(value: object) -> str:
+    """A value as YAML writes it."""
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
