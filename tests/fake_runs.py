@@ -54,15 +54,18 @@ def supervised(run: record.RunDir, attempt: int = 1, grace: float = 5.0) -> Iter
 
 
 def clean(run: record.RunDir) -> None:
-    """Kill the processes that a run's events name, each only if it is still the very same."""
-    for row in record.read_lines(run.events):
-        for key in ("supervisor", "trainer"):
-            identity = evidence.from_json(row.get(key))
-            if identity is not None:
-                evidence.send(identity, signal.SIGKILL)
-                for pid in evidence.members(identity.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+    """Kill the processes that a run's events name, each only if it is still the very same, and see them gone."""
+    rows = [row.get(key) for row in record.read_lines(run.events) for key in ("supervisor", "trainer")]
+    named = [identity for identity in map(evidence.from_json, rows) if identity is not None]
+    for identity in named:
+        evidence.send(identity, signal.SIGKILL)
+        for pid in evidence.members(identity.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while any(evidence.life(identity) is evidence.Life.ALIVE for identity in named):
+        assert time.monotonic() < deadline, f"cannot kill {named}"
+        time.sleep(0.01)
 
 
 def until(run: record.RunDir, wanted: Callable[[status.RunStatus], bool]) -> status.RunStatus:

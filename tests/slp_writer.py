@@ -19,9 +19,9 @@ NAME, CODE = "Somebody", "SOME#123"
 
 @dataclass(frozen=True)
 class Replay:
-    """What a file holds. `frames` counts from id −123. `rollbacks` maps a frame to the number of earlier frames that are written again
-    before it, `items` a frame to its items' positions; `closed=False` leaves out the length, as a stream does;
-    a `placement` of 17 makes peppi refuse the file, though all its frames are fine."""
+    """What a file holds. `frames` counts from id −123. `rollbacks` maps a frame to the number of earlier frames that
+    are written again before it, `items` a frame to its items' positions; `closed=False` leaves out the length, as a
+    stream does; a `placement` of 17 makes peppi refuse the file, though all its frames are fine."""
 
     version: tuple[int, int, int] = (3, 14, 0)
     ports: tuple[int, ...] = (1, 2)
@@ -150,16 +150,14 @@ def _frame(replay: Replay, frame: int, sizes: dict[int, int], *, wrong: bool) ->
     if 0x3A in sizes:
         events.append(_sized(struct.pack(">BiI", 0x3A, frame, 7), sizes[0x3A]))
     for port in replay.ports:
-        climbers = replay.characters[replay.ports.index(port)] == ICE_CLIMBERS
-        for follower in (False, True)[: 1 + climbers]:
+        who = replay.characters[replay.ports.index(port)]
+        for follower in (False, True)[: 1 + (who == ICE_CLIMBERS)]:
             values = truth(replay, port, frame)
             if wrong or follower:
                 values = {**values, "x": -5000.0, "action": 1, "percent": 999.0}
             head = struct.pack(">iB?", frame, port - 1, follower)
             events.append(_sized(b"\x37" + head + _pre(values), sizes[0x37]))
-            events.append(
-                _sized(b"\x38" + head + _post(values, replay.characters[replay.ports.index(port)]), sizes[0x38])
-            )
+            events.append(_sized(b"\x38" + head + _post(values, who), sizes[0x38]))
     if 0x3B in sizes:
         for x, y in replay.items.get(frame, []):
             item = struct.pack(">BiHBfffffHfI", 0x3B, frame, 54, 0, 1.0, 0.0, 0.0, x, y, 0, 60.0, 1)

@@ -125,15 +125,16 @@ def test_the_digest_is_of_what_is_meant_not_of_how_it_is_written(write):
     epochs=st.floats(0.01, 1e4),
     batch=st.integers(1, 10**6),
     seconds=st.integers(1, 10**6),
+    every=st.sampled_from(["epochs", "steps", "s"]),
     gib=st.integers(0, 4096),
     wandb=st.sampled_from(["disabled", "offline", "online"]),
 )
-def test_the_effective_config_reads_back_as_itself(epochs, batch, seconds, gib, wandb):
+def test_the_effective_config_reads_back_as_itself(epochs, batch, seconds, every, gib, wandb):
     config = configs.from_effective(
         {
             "name": "x",
             "training": {"epochs": epochs, "batch_size": batch},
-            "checkpoint": {"every": f"{seconds}s"},
+            "checkpoint": {"every": f"{seconds} {every}"},
             "compute": {"memory": f"{gib}GiB", "timeout": seconds},
             "tracking": {"wandb": wandb},
         }

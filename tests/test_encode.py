@@ -433,8 +433,11 @@ def test_a_worker_killed_by_chance_costs_nothing(folder: Path, tmp_path: Path) -
 
 
 def test_a_file_that_takes_too_long_is_skipped(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "LIMIT_SECONDS", 3.0)
-    report = run(folder, tmp_path / "out", do=hangs_on_c)
+    def hurry(done: int, total: int, frames: int) -> None:
+        if done == 2:  # the workers are awake by now
+            monkeypatch.setattr(workers, "LIMIT_SECONDS", 3.0)
+
+    report = run(folder, tmp_path / "out", do=hangs_on_c, progress=hurry)
     assert [(skip.source, skip.reason) for skip in report.skipped] == [("c.slp", "took too long")]
     assert report.games == GAMES - 1
 
@@ -471,9 +474,10 @@ def test_a_full_disk_is_an_error_of_the_disk_and_the_encode_continues(
         append(self, row, blocks)
 
     run(folder, tmp_path / "whole")
-    with monkeypatch.context() as patched, pytest.raises(DataError, match="No space left on device") as caught:
+    with monkeypatch.context() as patched:
         patched.setattr(partial.Partial, "append", full)
-        run(folder, tmp_path / "out")
+        with pytest.raises(DataError, match="No space left on device") as caught:
+            run(folder, tmp_path / "out")
     assert "run the same command again" in str(caught.value.hint)
     assert run(folder, tmp_path / "out").continued > 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -485,9 +489,10 @@ def test_a_crash_before_the_manifest_leaves_no_dataset(
     def crash(path: Path, data: object) -> None:
         raise OSError(5, "Input/output error", str(path))
 
-    with monkeypatch.context() as patched, pytest.raises(DataError):
+    with monkeypatch.context() as patched:
         patched.setattr(record, "write_json", crash)
-        run(folder, tmp_path / "out")
+        with pytest.raises(DataError, match="Input/output error"):
+            run(folder, tmp_path / "out")
     with pytest.raises(DataError, match="not finished"):
         dataset.open(tmp_path / "out")
     assert run(folder, tmp_path / "out").continued == GAMES

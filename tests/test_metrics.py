@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-
 from frames import ALL, pack, random_columns
+
 from runctl.config.model import Encoding, LossWeights, Model
 from runctl.tasks.worldmodel import baselines, losses
 from runctl.tasks.worldmodel.encoding import columns
@@ -71,8 +72,8 @@ def test_metrics_and_baselines_equal_their_definitions(encoding):
     following = {}
     for game in (first, second):
         for player in PLAYERS:
-            triples = list(zip(*(game[f"{player}_{name}"].tolist() for name in ("action", "character", "state_age")), strict=True))
-            for now, after in zip(triples, triples[1:], strict=False):
+            key = (game[f"{player}_{name}"].tolist() for name in ("action", "character", "state_age"))
+            for now, after in pairwise(zip(*key, strict=True)):
                 following.setdefault((now[0], now[1], int(now[2])), Counter())[after[0]] += 1
     table = {key: min(nexts, key=lambda action: (-nexts[action], action)) for key, nexts in following.items()}
 
@@ -83,7 +84,7 @@ def test_metrics_and_baselines_equal_their_definitions(encoding):
         for player in PLAYERS:
             side, end = PLAYERS.index(player), window + 4
             action = held_out[f"{player}_action"]
-            key = (action[end - 1], held_out[f"{player}_character"][end - 1], int(held_out[f"{player}_state_age"][end - 1]))
+            key = tuple(int(held_out[f"{player}_{name}"][end - 1]) for name in ("action", "character", "state_age"))
             x, y = held_out[f"{player}_x"], held_out[f"{player}_y"]
             rows.append({
                 "changed": action[end] != action[end - 1],
@@ -171,6 +172,17 @@ def test_where_nothing_changes_change_accuracy_is_no_number():
     assert found["baseline/no_motion/action_acc"] == 1.0
 
 
+def test_a_triple_never_seen_keeps_its_action():
+    held_out, other = play(AGE, 60), play(AGE, 60)
+    for player in PLAYERS:
+        other[f"{player}_action"] += 10
+    layout = columns(AGE)
+    batch = windows(pack(layout, held_out), 4)
+    found = measured(AGE, [batch], [(0, 60)], train=[pack(layout, other)])[1].compute()
+    assert found["baseline/lookup/action_acc"] == found["baseline/no_motion/action_acc"]
+    assert found["baseline/lookup/change_acc"] == 0.0
+
+
 def count(actions, ages=None, games=None):
     """A table over one character's game, both players alike."""
     values = random_columns(AGE, (len(actions),))
@@ -180,7 +192,8 @@ def count(actions, ages=None, games=None):
         values[f"{player}_state_age"] = np.array(ages or [0] * len(actions))
     records = pack(columns(AGE), values).numpy()
     table = baselines.fit(records, games or [(0, len(actions))], columns(AGE), AGE)
-    return {key // AGE.state_age_embed_vocab // 33: value for key, value in zip(table.keys.tolist(), table.actions.tolist(), strict=True)}
+    keys = (table.keys // AGE.state_age_embed_vocab // AGE.character_vocab).tolist()
+    return dict(zip(keys, table.actions.tolist(), strict=True))
 
 
 def test_among_equally_common_actions_the_smallest_wins():

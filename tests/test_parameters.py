@@ -28,9 +28,7 @@ def test_the_known_models_have_their_known_counts(flags, d_model, n_layers, expe
     assert parameters.count(Encoding(**flags), shape) == expected
 
 
-@pytest.mark.parametrize(
-    ("flags", "floats"), [(AGE, 56), (ALL, 144), ({**ALL, "projectiles": False}, 138), ({}, 58)]
-)
+@pytest.mark.parametrize(("flags", "floats"), [(AGE, 56), (ALL, 144), ({**ALL, "projectiles": False}, 138), ({}, 58)])
 def test_a_frame_has_its_known_number_of_floats(flags, floats):
     assert parameters.floats(Encoding(**flags)) == floats
 
@@ -64,7 +62,7 @@ def test_the_closed_form_equals_the_built_model(shape):
     built = WorldModel(encoding, model)
     assert parameters.count(encoding, model) == sum(weights.numel() for weights in built.parameters())
     parts = parameters.parts(encoding, model)
-    of = {name: 0 for name in parts}
+    of = dict.fromkeys(parts, 0)
     for name, weights in built.named_parameters():
         of[PART_OF[name.partition(".")[0]]] += weights.numel()
     assert parts == of
@@ -103,5 +101,5 @@ def test_flops_equal_those_of_the_matrix_products_that_run(context_len, chunk_si
 
 
 def test_heads_that_do_not_divide_are_refused_with_both_numbers():
-    with pytest.raises(ValueError, match="is 96, which heads of model.headdim 64 do not divide"):
+    with pytest.raises(ValueError, match=r"is 96, which heads of model\.headdim 64 do not divide"):
         parameters.count(Encoding(), Model(d_model=48))

@@ -16,7 +16,7 @@ from tiny_job import TinyJob
 
 from runctl import record
 from runctl.errors import CheckpointError
-from runctl.train import checkpoint
+from runctl.train import checkpoint, surroundings
 
 
 def history(run: record.RunDir) -> dict[tuple[int, str], float]:
@@ -123,3 +123,24 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over_and_says_so(tmp_pa
         "removed half-written .tmp-step-000000008-1",
         "no checkpoint was saved by earlier attempts: starting from step 0",
     ]
+
+
+def test_a_resume_in_other_surroundings_says_that_it_is_not_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_tiny(tmp_path, training={"steps": 40})
+    here = surroundings.describe(torch.device("cpu"))
+    monkeypatch.setattr(surroundings, "describe", lambda _: here | {"code": "other", "torch": "3.0"})
+    ended = run_tiny(tmp_path, attempt=2)
+    assert ended.outcome == "succeeded"
+    assert ended.notes[-1].startswith("not bit for bit what an unbroken run would be: runctl's own code, torch (2.")
+    assert "threads" not in ended.notes[-1]
+
+
+def test_a_change_of_any_source_changes_the_digest_of_the_code(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a.py").write_text("x = 1\n")
+    first = surroundings.code_digest(tmp_path)
+    assert surroundings.code_digest(tmp_path) == first
+    (tmp_path / "models" / "a.py").write_text("x = 2\n")
+    assert surroundings.code_digest(tmp_path) != first

@@ -135,7 +135,7 @@ def test_wandb_is_told_the_config_and_no_command_code_or_machine(
     assert fake.given["config"]["training"]["steps"] == 40
     settings = fake.given["settings"]
     assert all(settings[name] for name in ("disable_code", "disable_git", "x_disable_meta", "x_disable_machine_info"))
-    assert settings["console"] == "off"
+    assert (settings["console"], settings["host"]) == ("off", "runctl")
 
 
 def test_disabled_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +166,10 @@ def test_the_real_package_offline_needs_no_network_and_stays_in_the_run(tmp_path
     assert len(stored) == 1
     data = stored[0].read_bytes()
     assert b"train/loss" in data
-    for secret in (b"s3cret-value", socket.gethostname().encode(), b"--attempt"):
-        assert secret not in data, secret
+    for secret in ("s3cret-value", "--attempt", str(tmp_path), f"\x02{socket.gethostname()}"):
+        assert secret.encode() not in data, secret
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "run"]
+    assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_the_real_package_online_without_a_login_fails_visibly_and_the_run_succeeds(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from frames import ALL, pack, random_columns, random_records
+
 from runctl.config.model import Encoding, LossWeights, Model, Training
 from runctl.tasks.worldmodel import losses
 from runctl.tasks.worldmodel.corrupt import corrupt, rate
@@ -113,8 +113,9 @@ def test_the_parts_equal_their_plain_definitions():
     names = built.features.float_names
     before, after = floats[:, -2], floats[:, -1]
     places = [names.index(f"{player}_{field}") for player in ("p0", "p1") for field in ("percent", "x", "y", "shield")]
-    errors = predictions.outputs["continuous"] - (after - before)[:, places]
-    torch.testing.assert_close(parts["continuous"], errors.square().mean().detach())
+    errors = (predictions.outputs["continuous"] - (after - before)[:, places]).abs().detach()
+    assert errors.min() < 1 < errors.max()
+    torch.testing.assert_close(parts["continuous"], torch.where(errors < 1, errors**2 / 2, errors - 0.5).mean())
     p1 = predictions.outputs["action"][:, 1].log_softmax(-1)
     p0 = predictions.outputs["action"][:, 0].log_softmax(-1)
     picked = [-(p0[row, ids[row, -1, 0].item()] + p1[row, ids[row, -1, 1].item()]) / 2 for row in range(4)]
@@ -160,7 +161,14 @@ def test_an_untrained_model_repeats_the_frame_or_the_last_movement(delta_target)
     floats, _ = built.features(records)
     last, previous = (built.targets.of(floats[:, t], "continuous") for t in (-2, -3))
     assert not predictions.outputs["continuous"].any()
-    expected = last if delta_target == "delta" else last + (last - previous)
+    expected = last.clone()
+    if delta_target == "residual":
+        moved = [1, 2, 5, 6]  # x and y of both players
+        change = (last - previous)[:, moved]
+        flown = change.abs() <= 20 * encoding.xy_scale
+        assert flown.any()
+        assert not flown.all()
+        expected[:, moved] += change * flown
     torch.testing.assert_close(predictions.origin["continuous"], expected)
 
 
@@ -173,7 +181,7 @@ def test_measured_scales_are_typical_distances_from_the_origin(delta_target):
     values["p1_shield"][:] = 60
     records = pack(columns(encoding), values).numpy()
     starts = np.arange(395)
-    built.targets.measure(records, starts, 5)
+    built.measure(records, starts, 5)
     steps = np.diff(values["p0_x"])[3:399]  # the change before and the change that each window is asked for
     away = steps[1:] if delta_target == "delta" else np.diff(steps)
     assert len(away) == len(starts)
@@ -182,16 +190,34 @@ def test_measured_scales_are_typical_distances_from_the_origin(delta_target):
     assert built.targets.continuous_scale[7].item() == 1.0  # never changes
 
 
+def test_inputs_are_standardised_by_what_training_frames_show():
+    encoding = Encoding(**AGE)
+    built, values = model(encoding), random_columns(encoding, (400,))
+    values["p1_y"] = values["p1_y"] * 3 + 50
+    values["p0_shield"][:] = 60
+    values["p1_hitlag"][7] = np.nan
+    built.measure(pack(columns(encoding), values).numpy(), np.arange(395), 5)
+    y, shield, hitlag = (built.features.float_names.index(name) for name in ("p1_y", "p0_shield", "p1_hitlag"))
+    assert built.input_mean[y].item() == pytest.approx(values["p1_y"].mean() * 0.05, rel=0.02)
+    assert built.input_scale[y].item() == pytest.approx(values["p1_y"].std() * 0.05, rel=0.02)
+    assert built.input_scale[shield].item() == 1.0
+    assert torch.isfinite(built.input_mean).all()
+    assert torch.isfinite(built.input_scale).all()
+    assert (built.input_mean[hitlag], built.input_scale[hitlag]) == (0.0, 1.0)
+
+
 def test_scales_are_saved_with_the_weights_and_are_no_parameters():
     built = model()
     built.targets.velocity_scale.fill_(3.0)
+    built.input_mean.fill_(2.0)
     state = built.state_dict()
-    scales = {name for name in state if name.startswith("targets.")}
-    assert scales == {f"targets.{name}_scale" for name in NUMBERS}
-    assert {name for name, _ in built.named_buffers() if name in state} == scales
+    scales = {name for name, _ in built.named_buffers() if name in state}
+    assert scales == {"input_mean", "input_scale", *(f"targets.{name}_scale" for name in NUMBERS)}
+    assert {name for name, _ in built.named_parameters()} == set(state) - scales
     other = model()
     other.load_state_dict(state)
     assert torch.equal(other.targets.velocity_scale, torch.full((10,), 3.0))
+    assert torch.equal(other.input_mean, built.input_mean)
 
 
 def test_scaled_targets_give_the_same_prediction_for_the_same_error():
@@ -205,7 +231,8 @@ def test_scaled_targets_give_the_same_prediction_for_the_same_error():
 
 def test_state_dict_names_are_stable():
     names = {name.partition(".")[0] for name in model().state_dict()}
-    assert names == {"embeddings", "frame", "norms", "blocks", "norm", "controller", "heads", "targets"}
+    weights = {"embeddings", "frame", "norms", "blocks", "norm", "controller", "heads"}
+    assert names == weights | {"targets", "input_mean", "input_scale"}
     assert set(model().heads) == {*NUMBERS, "binary", *PREDICTED_IDS}
 
 
@@ -222,7 +249,7 @@ def test_bf16_autocast_gives_finite_losses_and_gradients():
 def test_a_few_steps_learn_a_batch_by_heart():
     encoding = Encoding(**AGE)
     built, records = model(encoding), random_records(encoding, 8, 6)
-    built.targets.measure(records.reshape(48, -1).numpy(), np.arange(0, 43), 5)
+    built.measure(records.reshape(48, -1).numpy(), np.arange(0, 43), 5)
     optimizer = torch.optim.AdamW(built.parameters(), lr=1e-2)
     seen = []
     for _ in range(60):
@@ -293,18 +320,20 @@ def test_noise_longer_than_the_window_falls_on_all_of_it():
 def test_the_target_of_a_corrupted_window_leads_back_to_the_true_frame(delta_target):
     """The origin moves with the noise and the truth does not, so the head is asked for the difference."""
     encoding = Encoding(**AGE)
-    built, records = model(encoding, delta_target=delta_target), random_records(encoding, 4, 6)
+    built, values = model(encoding, delta_target=delta_target), random_columns(encoding, (4, 6))
+    values["p0_x"] /= 10  # slow enough for its movement to be repeated
+    records = pack(columns(encoding), values)
     place = built.features.columns(("x",))[0]
 
     def shift(floats):
         moved = floats.clone()
-        moved[:, -1, place] += 0.5
+        moved[:, -1, place] += 0.25
         return moved
 
     clean, noisy = built(records), built(records, shift)
     moved = (noisy.origin["continuous"] - clean.origin["continuous"])[:, built.targets.positions[0]]
-    torch.testing.assert_close(moved, torch.full((4,), 1.0 if delta_target == "residual" else 0.5))
+    torch.testing.assert_close(moved, torch.full((4,), 0.5 if delta_target == "residual" else 0.25))
     floats, _ = built.features(records)
-    wanted = (built.targets.of(floats[:, -1], "continuous") - noisy.origin["continuous"]).square().mean()
+    wanted = built.targets.of(floats[:, -1], "continuous") - noisy.origin["continuous"]
     _, parts = losses.loss(noisy, records, LossWeights(), built.targets)
-    torch.testing.assert_close(parts["continuous"], wanted)
+    torch.testing.assert_close(parts["continuous"], torch.nn.functional.smooth_l1_loss(0 * wanted, wanted))

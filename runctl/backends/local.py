@@ -73,12 +73,6 @@ def _detached(argv: list[str], run: record.RunDir) -> int:
             stderr=log,
             env=importable(dict(os.environ)),
             start_new_session=True,
-            preexec_fn=_unblock_signals,
         )
     process.returncode = 0  # its end is read from its record; Popen must neither wait for it nor complain
     return process.pid
-
-
-def _unblock_signals() -> None:
-    """The launcher blocks Ctrl-C around the start; what it starts must not inherit that."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -51,6 +51,6 @@ class Every(BaseModel):
     def __str__(self) -> str:
         if self.steps is not None:
             return f"{self.steps} steps"
-        if self.epochs is not None:
-            return f"{self.epochs:g} epochs"
-        return f"{self.seconds:g}s"
+        number = self.epochs if self.epochs is not None else self.seconds or 0.0
+        text = f"{number:.9f}".rstrip("0").rstrip(".")  # never 1e+06, which nobody writes and nothing here reads
+        return f"{text} epochs" if self.epochs is not None else f"{text}s"

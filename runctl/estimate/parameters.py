@@ -48,7 +48,7 @@ def forward_flops(encoding: Encoding, model: Model) -> int:
     scans and projects at its last position only. Pointwise work is not counted.
     """
     frames, width = model.context_len, model.d_model
-    inner, conv, projected = _widths(model)
+    inner, conv, projected = widths(model)
     size = min(frames, model.chunk_size)
     chunks = -(-frames // size)
     scan = chunks * size * size * (model.d_state + inner)
@@ -79,7 +79,7 @@ def outputs(encoding: Encoding) -> int:
     """Values that the heads give for one window."""
     logits = sum(getattr(encoding, f"{name}_vocab") for name in PREDICTED_IDS)
     numbers = CORE + VELOCITIES + BINARIES + 80 * encoding.state_flags + 2 * (3 + encoding.hitstun)
-    return numbers + 2 * logits
+    return int(numbers + 2 * logits)
 
 
 def tables(encoding: Encoding) -> dict[str, tuple[int, int]]:
@@ -94,12 +94,12 @@ def tables(encoding: Encoding) -> dict[str, tuple[int, int]]:
 
 def _block(model: Model) -> int:
     """Parameters of one Mamba-2 block."""
-    inner, conv, projected = _widths(model)
+    inner, conv, projected = widths(model)
     heads = inner // model.headdim
     return model.d_model * projected + conv * (model.d_conv + 1) + 3 * heads + inner + inner * model.d_model
 
 
-def _widths(model: Model) -> tuple[int, int, int]:
+def widths(model: Model) -> tuple[int, int, int]:
     """(d_inner, channels of the convolution, outputs of in_proj); raises ValueError where heads do not divide."""
     inner = model.expand * model.d_model
     if inner % model.headdim:

@@ -31,7 +31,14 @@ class Mamba2(nn.Module):
     """(B, L, d_model) → (B, L, d_model); output t depends on inputs up to t."""
 
     def __init__(
-        self, d_model: int, *, d_state: int = 64, headdim: int = 64, expand: int = 2, d_conv: int = 4, chunk_size: int = 64
+        self,
+        d_model: int,
+        *,
+        d_state: int = 64,
+        headdim: int = 64,
+        expand: int = 2,
+        d_conv: int = 4,
+        chunk_size: int = 64,
     ) -> None:
         super().__init__()
         self.d_inner, self.d_state, self.headdim, self.chunk_size = expand * d_model, d_state, headdim, chunk_size

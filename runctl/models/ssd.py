@@ -77,7 +77,8 @@ def chunks(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, size: int) ->
     passed = F.pad(_decay(ends)[:, :, :-1], (0, 0, 1, 0)).to(x.dtype)  # row i: up to the end of chunk i - 1
     added = added.view(batch, count, -1, heads, width).permute(0, 3, 1, 2, 4).reshape(batch * heads, count, -1)
     before = torch.bmm(passed.reshape(batch * heads, count, count), added)
-    before = before.view(batch, heads, count, -1, width).permute(0, 2, 3, 1, 4).reshape(batch * count, -1, heads * width)
+    before = before.view(batch, heads, count, -1, width).permute(0, 2, 3, 1, 4)
+    before = before.reshape(batch * count, -1, heads * width)
 
     carried = torch.bmm(C, before).view(batch * count, size, heads, width) * torch.exp(reached)[..., None].to(x.dtype)
     return (inside + carried).reshape(batch, count * size, heads, width)[:, :length]

@@ -184,7 +184,8 @@ class _Attempt:
 
     def _read_heartbeat(self) -> None:
         step, checkpoint = self.heartbeat.get("step"), self.heartbeat.get("checkpoint")
-        if isinstance(step, int) and self.heartbeat.get("phase") != "loading" and not self.seen_first_step:
+        trained = self.heartbeat.get("phase") not in ("loading", "ending")
+        if isinstance(step, int) and trained and not self.seen_first_step:
             if step > self.base_step or self.command:
                 self._first_step()
             self.base_step = min(self.base_step, step)  # a resume may fall back to an older checkpoint

@@ -67,6 +67,7 @@ class Contents:
     config_digest: str
     attempt: int = 1
     metrics: Mapping[str, float | None] | None = None  # of a validation at this very step
+    surroundings: Mapping[str, str] = field(default_factory=dict)  # code, torch, device, threads
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def save(run: record.RunDir, contents: Contents) -> Path:
             "created": time.time(),
             "config_digest": contents.config_digest,
             "identity": dict(contents.identity),
+            "surroundings": dict(contents.surroundings),
             "metrics": dict(contents.metrics) if contents.metrics is not None else None,
             "files": files,
         }
@@ -126,8 +128,8 @@ def load(path: Path, identity: Mapping[str, str]) -> Loaded:
     try:
         tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSOR_FILES}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise Damaged(f"checkpoint {path.name} cannot be read: {error}") from error
+    except (OSError, ValueError, SafetensorError) as error:  # the bytes are right: this is no damage
+        raise CheckpointError(f"checkpoint {path.name} cannot be read: {error}") from error
     return Loaded(path, tensors, state, manifest)
 
 

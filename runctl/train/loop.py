@@ -18,7 +18,7 @@ from runctl import config as configs
 from runctl import record
 from runctl.config import RunConfig
 from runctl.errors import RunctlError, did_you_mean
-from runctl.train import checkpoint, optimizer, retention, schedule
+from runctl.train import checkpoint, optimizer, retention, schedule, surroundings
 from runctl.train.control import Control, Stopped
 from runctl.train.device import autocast
 from runctl.train.evaluate import evaluate, windows
@@ -59,14 +59,16 @@ def train(job: Job, config: RunConfig, place: Place) -> Outcome:
     """Train from the newest whole checkpoint, or from the start if there is none, to the run's total.
 
     Raises RunctlError (no windows, foreign or damaged checkpoints, NonFinite) and OSError (disk)."""
-    loop = _Loop(job, config, place)
+    loop = Loop(job, config, place)
     try:
         return loop.run()
     finally:
         loop.writer.close(place.heartbeat.beat)
 
 
-class _Loop:
+class Loop:
+    """One attempt's training: `run` from start to end, `step` and what follows it in pieces."""
+
     def __init__(self, job: Job, config: RunConfig, place: Place) -> None:
         self.job, self.config, self.place = job, config, place
         training = config.training
@@ -84,6 +86,7 @@ class _Loop:
         self.held_out = windows(job.validation_windows, training.validation_windows)
         self.writer = Writer(place.run, config.checkpoint)
         self.digest = configs.digest(config)
+        self.surroundings = surroundings.describe(place.device)
         self.identity = dict(job.identity) | {
             "training.seed": str(self.seed),
             "training.batch_size": str(training.batch_size),
@@ -100,7 +103,7 @@ class _Loop:
     def run(self) -> Outcome:
         self.resume()
         self.rehearse()
-        self.place.heartbeat.phase("training", self.notes[-1] if self.notes else "")
+        self.place.heartbeat.phase("training", "; ".join(self.notes))
         if self.state.step and self.owes_validation():
             self.validate()
         self.job.model.train()
@@ -123,6 +126,8 @@ class _Loop:
             self.state.restore(loaded)
             self.saved_step = self.state.step
             self.notes += [*loaded.notes, f"resumed from {loaded.path.name}"]
+            if changed := surroundings.differences(loaded.manifest.get("surroundings", {}), self.surroundings):
+                self.notes.append(changed)
             saved = {"step": self.state.step, "time": loaded.manifest["created"]}
             heartbeat.update(checkpoint=saved)
         for note in self.notes:
@@ -247,6 +252,7 @@ class _Loop:
                 config_digest=self.digest,
                 attempt=self.place.attempt,
                 metrics=validated["metrics"] if validated else None,
+                surroundings=self.surroundings,
             )
         )
         self.saved_step = state.step

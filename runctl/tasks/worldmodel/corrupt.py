@@ -25,9 +25,7 @@ def rate(training: Training, epochs_done: float) -> float:
     return training.scheduled_sampling * min(1.0, epochs_done / training.ss_anneal_epochs)
 
 
-def corrupt(
-    floats: Tensor, features: Features, training: Training, rate: float, generator: torch.Generator
-) -> Tensor:
+def corrupt(floats: Tensor, features: Features, training: Training, rate: float, generator: torch.Generator) -> Tensor:
     """floats (B, K, F) with noise of `ss_noise_scale` on the last `ss_corrupt_frames` frames of about `rate` of the
     windows. The input is left as it is; a rate of 0 draws nothing from the generator (on the floats' device)."""
     if rate <= 0:

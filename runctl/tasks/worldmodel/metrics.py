@@ -1,5 +1,7 @@
 """What teams steer by, with the baselines on the same frames, summed on the device and read once.
 
+Names:
+
     val/loss, val/loss/<part>        the training loss on held-out windows
     val/action_acc                   share of (window, player) whose next action is the predicted one
     val/change_acc                   the same where the action changes; NaN where it never does
@@ -32,6 +34,7 @@ _SUMS = (
     "lookup/action",
     "lookup/change",
 )
+_NAMES = {"action": "action_acc", "change": "change_acc", "position": "pos_mae"}
 
 
 class Metrics:
@@ -57,7 +60,8 @@ class Metrics:
         looked_up = self._look_up(floats[:, 1], ids[:, 1])
 
         before, now, after = targets.of(floats, "continuous").unbind(1)
-        moved = predictions.origin["continuous"] + predictions.outputs["continuous"].float() * targets.scale("continuous")
+        outputs = predictions.outputs["continuous"].float()
+        moved = predictions.origin["continuous"] + outputs * targets.scale("continuous")
 
         def off(position: Tensor) -> Tensor:
             return (position - after)[:, targets.positions].abs().mean(-1).double().sum() / self.xy_scale
@@ -69,24 +73,24 @@ class Metrics:
         windows = torch.tensor(float(len(records)), dtype=torch.float64, device=total.device)
         sums = [windows, changed.double().sum(), hits(guessed), hits(guessed, changed), off(moved)]
         sums += [hits(last), off(now), off(2 * now - before), hits(looked_up), hits(looked_up, changed)]
-        sums += [part.double() * len(records) for part in (total, *parts.values())]
+        parts = {"loss": total, **parts}
+        sums += [parts[name].double() * len(records) for name in self._parts]
         self._sums += torch.stack(sums)
 
     def compute(self) -> dict[str, float]:
         """The names of the module's table; reads the device once."""
         values = self._sums.tolist()
-        sums = dict(zip(_SUMS, values, strict=False))
+        sums = dict(zip(_SUMS, values[: len(_SUMS)], strict=True))
+        by_part = dict(zip(self._parts, values[len(_SUMS) :], strict=True))
         windows, changes = sums["windows"], sums["changes"]
-        parts = dict(zip(self._parts, values[len(_SUMS) :], strict=True))
-        result = {"val/loss": _over(parts.pop("loss"), windows)}
-        for prefix, source in (("val", ""), ("baseline/no_motion", "no_motion/"), ("baseline/last_delta", "last_delta/"),
-                               ("baseline/lookup", "lookup/")):
-            for name, key, count in (("change_acc", "change", changes), ("action_acc", "action", 2 * windows),
-                                     ("pos_mae", "position", windows)):
-                if source + key in sums:
-                    result[f"{prefix}/{name}"] = _over(sums[source + key], count)
+        counts = {"action": 2 * windows, "change": changes, "position": windows}
+        result = {"val/loss": _over(by_part.pop("loss"), windows)}
+        for name in _SUMS[2:]:
+            source, _, kind = name.rpartition("/")
+            prefix = f"baseline/{source}" if source else "val"
+            result[f"{prefix}/{_NAMES[kind]}"] = _over(sums[name], counts[kind])
         result |= {"val/frames": windows, "val/changes": changes}
-        return result | {f"val/loss/{name}": _over(value, windows) for name, value in parts.items()}
+        return result | {f"val/loss/{name}": _over(value, windows) for name, value in by_part.items()}
 
     def state(self) -> Tensor:
         """The sums, from which `restore` continues."""

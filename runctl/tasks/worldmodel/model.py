@@ -3,6 +3,11 @@
     floats + embeddings → linear → N × (RMSNorm → Mamba-2 block, residual)
         → RMSNorm of the last position + linear(next controller values) → one linear head for each group
 
+Floats are standardised by constants measured on training frames (`measure`): in scaled units a velocity is a hundredth
+of a position, and an optimizer whose steps have one size would need long to find weights a hundred times as large.
+After 256,000 windows of real games every part of the loss was lower with it. The constants are buffers, saved with
+the weights; they are no parameters.
+
 The heads of numbers start at zero, so an untrained model repeats the last frame, or with `delta_target: residual`
 the last movement: training begins at the baseline that it has to beat. The last block is computed at its last
 position only. `estimate/parameters.py` counts all of this in closed form.
@@ -24,7 +29,8 @@ from runctl.config.model import Encoding, Model
 from runctl.models.mamba2 import Mamba2, RMSNorm
 from runctl.tasks.worldmodel.encoding import CONTROLLER, IDS, Layout, columns
 from runctl.tasks.worldmodel.features import Features
-from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets
+from runctl.tasks.worldmodel.games import Array
+from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets, sample, usable
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,10 @@ class WorldModel(nn.Module):
         sizes["stage"] = (encoding.stage_vocab, encoding.stage_embed_dim)
         self.embeddings = nn.ModuleDict({kind: nn.Embedding(*size) for kind, size in sizes.items()})
         embedded = sum(width * (1 if kind == "stage" else 2) for kind, (_, width) in sizes.items())
-        self.frame = nn.Linear(len(self.features.float_names) + embedded, model.d_model)
+        floats = len(self.features.float_names)
+        self.register_buffer("input_mean", torch.zeros(floats))
+        self.register_buffer("input_scale", torch.ones(floats))
+        self.frame = nn.Linear(floats + embedded, model.d_model)
         shape = {"d_state": model.d_state, "headdim": model.headdim, "expand": model.expand}
         shape |= {"d_conv": model.d_conv, "chunk_size": model.chunk_size}
         self.norms = nn.ModuleList(RMSNorm(model.d_model) for _ in range(model.n_layers))
@@ -78,10 +87,22 @@ class WorldModel(nn.Module):
             outputs[kind] = outputs[kind].unflatten(-1, (2, vocab))
         return Predictions(outputs, {name: self.targets.origin(given, name) for name in NUMBERS})
 
+    def measure(self, records: Array, starts: Array, context: int) -> None:
+        """Set the scales of inputs and targets from the training windows at `starts` of `records` (N, R)."""
+        frames = sample(records, starts, context)
+        floats, _ = self.features(frames.to(self.frame.weight.device))
+        given = floats[:, :-1].double()
+        self.input_mean.copy_(given.mean((0, 1)).nan_to_num(0.0, 0.0, 0.0))
+        self.input_scale.copy_(usable(given.std((0, 1), correction=0)))
+        self.targets.measure(floats)
+
     def last_position(self, floats: Tensor, ids: Tensor) -> Tensor:
         """floats (B, K, F), ids (B, K, I) → what the blocks make of the last frame, (B, d_model)."""
-        pairs = [F.embedding(ids[..., self.features.id_columns(kind)], self.embeddings[kind].weight).flatten(-2)
-                 for kind in self.features.kinds]
+        pairs = [
+            F.embedding(ids[..., self.features.id_columns(kind)], self.embeddings[kind].weight).flatten(-2)
+            for kind in self.features.kinds
+        ]
+        floats = (floats - self.input_mean) / self.input_scale
         inputs = torch.cat([floats, *pairs, self.embeddings["stage"](ids[..., -1])], -1)
         with torch.autocast(inputs.device.type, enabled=False):
             x = self.frame(inputs)
@@ -90,8 +111,6 @@ class WorldModel(nn.Module):
         return x[:, -1] + self.dropout(self.blocks[-1].last(self.norms[-1](x)))
 
     def _initialise(self) -> None:
-        for table in self.embeddings.values():
-            nn.init.normal_(table.weight, std=0.5)
         for name in NUMBERS:
             nn.init.zeros_(self.heads[name].weight)
             nn.init.zeros_(self.heads[name].bias)

@@ -8,9 +8,9 @@ Every number is predicted as its *origin* plus the head's output times a constan
     dynamics     hitlag stocks combo [hitstun]    origin: the last value
 
 Why scales: a frame's change is tiny beside a cross-entropy (a position moves by 0.02 scaled units), and a head that
-starts at zero would need half a run to find its size. The scale of a column is the root mean square of
-`next - origin` over training windows, so every number's squared error begins at 1. Scales are buffers: they are
-saved with the weights and are no parameters.
+starts at zero would need half a run to find its size. The scale of a column is the mean of |next - origin| over
+training windows, so every number's mean error begins at 1. Scales are buffers: they are saved with the weights and
+are no parameters.
 
 Why x and y only: bodies have momentum, percent and shield have not. And a body that moved farther in one frame than
 anything flies was put there (a respawn): such a movement is not repeated. In real games these few frames in ten
@@ -22,8 +22,6 @@ small step, from nothing it is a copy that the model would have to learn.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,6 +29,7 @@ from torch import Tensor, nn
 from runctl.config.model import Encoding
 from runctl.tasks.worldmodel.encoding import BINARIES, CORE, VELOCITIES
 from runctl.tasks.worldmodel.features import Features, flag_fields
+from runctl.tasks.worldmodel.games import Array
 
 NUMBERS = ("continuous", "velocity", "dynamics")
 PREDICTED_IDS = ("action", "jumps", "l_cancel", "hurtbox", "ground", "last_attack")
@@ -73,18 +72,20 @@ class Targets(nn.Module):
     def scale(self, name: str) -> Tensor:
         return getattr(self, f"{name}_scale")
 
-    def measure(self, records: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], context: int) -> None:
-        """Set the scales from windows `starts` of `records` (N, R): evenly spread ones, so the same data give the
-        same scales. A column that never leaves its origin keeps the scale 1."""
-        chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]
-        frames = np.ascontiguousarray(records[chosen[:, None] + np.arange(context - 2, context + 1)])
-        device = self.continuous_scale.device
-        squares = {name: torch.zeros(self.widths[name], dtype=torch.float64, device=device) for name in NUMBERS}
-        for part in torch.from_numpy(frames).split(10_000):
-            floats, _ = self.features(part.to(device))
-            for name in NUMBERS:
-                change = self.of(floats[:, -1], name) - self.origin(floats[:, :-1], name)
-                squares[name] += change.double().square().sum(0)
+    def measure(self, floats: Tensor) -> None:
+        """Set the scales from the floats (W, 3, F) of `sample`."""
         for name in NUMBERS:
-            scale = (squares[name] / len(chosen)).sqrt().float()
-            self.scale(name).copy_(torch.where((scale > 0) & scale.isfinite(), scale, 1.0))
+            away = self.of(floats[:, -1], name) - self.origin(floats[:, :-1], name)
+            self.scale(name).copy_(usable(away.double().abs().mean(0)))
+
+
+def sample(records: Array, starts: Array, context: int) -> Tensor:
+    """Records (W, 3, R) of at most SAMPLE windows, evenly spread so that the same data give the same: the last two
+    frames that a window gives and the one that it asks for."""
+    chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]
+    return torch.from_numpy(np.ascontiguousarray(records[chosen[:, None] + np.arange(context - 2, context + 1)]))
+
+
+def usable(scale: Tensor) -> Tensor:
+    """The scale, or 1 where a column is constant or holds NaN."""
+    return torch.where((scale > 0) & scale.isfinite(), scale, 1.0)

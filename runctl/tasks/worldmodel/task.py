@@ -1,4 +1,8 @@
-"""The world model as the trainer sees it: dataset, model, loss and metrics behind the `Job` of `train/job.py`."""
+"""The world model as the trainer sees it: dataset, model, loss and metrics behind the `Job` of `train/job.py`.
+
+The tools of the trainer that it uses (the gather, work beside a beating heart) are imported by the functions that
+need them: tasks stand below the trainer and are read by others too.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,6 @@ from runctl.tasks.worldmodel import baselines, corrupt, dataset, losses, metrics
 from runctl.tasks.worldmodel import encode as encoder
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel.model import WorldModel
-from runctl.train.gather import Gather
 
 Report = Callable[[str], None]
 
@@ -27,6 +30,9 @@ class WorldModelJob:
     """Windows of K+1 frames: K that the model reads and the one that it predicts."""
 
     def __init__(self, config: RunConfig, data: dataset.Dataset, device: torch.device, report: Report) -> None:
+        from runctl.train.beside import beside
+        from runctl.train.gather import Gather
+
         self.config = config
         context = config.model.context_len
         training, held_out = dataset.split(data.games, config.data.train_split)
@@ -41,11 +47,13 @@ class WorldModelJob:
         ).to(device)
         if not self.train_windows:
             return  # the loop says so
-        report("measuring the targets' scales")
-        self.model.targets.measure(data.records, starts[0], context)
-        report("counting the lookup baseline")
+        report("measuring the scales")
+        self.model.measure(data.records, starts[0], context)
         spans = [(data.games[index].start, data.games[index].frames) for index in training]
-        self._lookup = baselines.fit(data.records, spans, data.layout, config.encoding)
+        counted = "counting the lookup baseline"
+        self._lookup = beside(
+            lambda: baselines.fit(data.records, spans, data.layout, config.encoding), lambda: report(counted)
+        )
         report("opening the frames")
         self._gather = Gather(data.records, context + 1, device)
 
@@ -113,20 +121,26 @@ def _dataset(config: RunConfig, project: Path, run: RunDir, report: Report) -> P
         return project / config.data.encoded
     if config.data.simulate is None:
         raise DataError("the config names no data", hint="set data.encoded, or data.simulate for simulated games")
-    spec = config.data.simulate
+    from runctl.train.beside import beside
+
+    chosen = sources.simulated(config.data.simulate)
+    so_far = ["simulating and encoding games"]
 
     def progress(done: int, total: int, frames: int) -> None:
-        report(f"simulating and encoding: {done} of {total} batches of games, {frames} frames")
+        so_far[0] = f"simulating and encoding games: {done} of {total} batches, {frames} frames"
 
-    return encoder.encode(
-        sources.simulated(spec),
-        config.encoding,
-        run.path / "dataset",
-        workers=config.training.threads,
-        max_games=config.data.max_games,
-        train_split=config.data.train_split,
-        progress=progress,
-    ).out
+    def encode() -> Path:
+        return encoder.encode(
+            chosen,
+            config.encoding,
+            run.path / "dataset",
+            workers=config.training.threads,
+            max_games=config.data.max_games,
+            train_split=config.data.train_split,
+            progress=progress,
+        ).out
+
+    return beside(encode, lambda: report(so_far[0]))
 
 
 def _identity(config: RunConfig, data: dataset.Dataset) -> dict[str, str]:

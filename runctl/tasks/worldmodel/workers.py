@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -188,7 +189,9 @@ class Crew:
     def _new(self) -> Member:
         mine, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._do, self._encoding), daemon=True)
-        # Ctrl-C reaches the whole terminal; this process alone decides what it means: a child inherits the mask
+        # Ctrl-C reaches the whole terminal, but this process alone decides what it means: a child inherits the mask.
+        # (Starting the resource tracker would lift it, so that comes first.)
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

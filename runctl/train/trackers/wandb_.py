@@ -8,6 +8,7 @@ environment, no machine data. A config's `command` section may hold secrets in `
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -71,9 +72,10 @@ class Wandb:
             self._failure = f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
     def _open(self) -> Any:
+        folder = self._run.path
+        os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))  # its logs would go to the home
         import wandb
 
-        folder = self._run.path
         settings = wandb.Settings(
             console="off",
             silent=True,
@@ -84,7 +86,9 @@ class Wandb:
             x_disable_stats=True,
             x_disable_machine_info=True,
             init_timeout=60,
+            x_save_requirements=False,
             program="runctl",
+            host="runctl",
         )
         remote = wandb.init(
             mode=self._mode,

@@ -1,0 +1,176 @@
+"""Peak memory from traces that were made before: the shipped polynomials of `data/memory.json`, without torch.
+
+A trace (`estimate/trace.py`) runs the training step on tensors without data and follows every storage. The size of
+each storage is a product of the shape's dimensions, so what is held at a moment of the step is a polynomial in
+them, affine in the number of layers. `python -m runctl.estimate.generate` traces every form that a step can take
+(`form`), keeps the moments that are the highest for some shape, and writes their polynomials; the peak is the
+largest of them. The numbers are bytes of tensors: what an allocator adds is the business of `estimate/memory.py`.
+
+A polynomial is written as text: `4 B K D + 8 B`, two numbers of which the second counts for every layer but the
+last (that one is computed at its last position only).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from runctl.config.model import Encoding, Model
+from runctl.estimate import parameters
+from runctl.tasks.worldmodel import encoding as encodings
+
+FILE = Path(__file__).parents[1] / "data" / "memory.json"
+SAMPLE = 100_000  # windows that the trainer measures the scales on before it trains
+STEP = ("pass", "backward", "optimizer")  # the phases of training alone
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that the memory of a step depends on. `corrupt` is the number of frames that scheduled sampling changes,
+    0 for none; `windows` that of the training windows, if it is known."""
+
+    encoding: Encoding
+    model: Model
+    batch: int
+    precision: str
+    accumulation: int = 1
+    corrupt: int = 0
+    windows: int | None = None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes of tensors at the highest moment, by category; `phase` says when that is; `blocks` is their number.
+
+    `steady` is the highest moment of the training alone, without loading and validation."""
+
+    total: int
+    parts: Mapping[str, int]
+    phase: str
+    blocks: int
+
+
+def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
+    """The highest moment of all, or of the phases that begin with one of `phases`.
+
+    Raises ValueError for a shape that no model has (heads that do not divide)."""
+    sizes = atoms(shape)
+    layers = shape.model.n_layers - 1
+    best = Peak(0, {}, "", 0)
+    for moment in _data()["forms"][form(shape, device)]:
+        if moment["phase"].endswith("2") and shape.accumulation == 1:
+            continue
+        if phases and not moment["phase"].startswith(phases):
+            continue
+        parts = {
+            name: _value(fixed, sizes) + layers * _value(each, sizes) for name, (fixed, each) in moment["parts"].items()
+        }
+        if (total := sum(parts.values())) > best.total:
+            fixed, each = moment["blocks"]
+            best = Peak(total, parts, moment["phase"], fixed + layers * each)
+    return best
+
+
+def outside(shape: Shape) -> list[str]:
+    """What of the shape lies beyond what the traces were checked for; empty if nothing does."""
+    model = shape.model
+    limits = {
+        "model.d_conv": (model.d_conv, 4, 4),
+        "model.n_layers": (model.n_layers, 2, 1_000),
+        "model.context_len": (model.context_len, 4, 1_000_000),
+    }
+    return [
+        f"{key} is {value}, traced {f'with {low}' if low == high else f'from {low} to {high}'}"
+        for key, (value, low, high) in limits.items()
+        if not low <= value <= high
+    ]
+
+
+def form(shape: Shape, device: Device) -> str:
+    """Which operations the step has: the name of its polynomials."""
+    return name_of(
+        precision=shape.precision,
+        scan=scan(shape.model),
+        dropout=device if shape.model.dropout else "none",
+        age=shape.encoding.state_age_as_embed,
+        flags=shape.encoding.state_flags,
+        corrupt=bool(shape.corrupt),
+    )
+
+
+def scan(model: Model) -> str:
+    """Which form of the scan runs: see `models/ssd.py`."""
+    if model.context_len <= model.chunk_size:
+        return "one chunk"
+    return "filled chunks" if model.context_len % model.chunk_size else "chunks"
+
+
+def name_of(*, precision: str, scan: str, dropout: str, age: bool, flags: bool, corrupt: bool) -> str:
+    words = [precision, scan, f"dropout {dropout}"]
+    words += [word for word, on in (("age ids", age), ("flags", flags), ("corrupt", corrupt)) if on]
+    return ", ".join(words)
+
+
+def atoms(shape: Shape) -> dict[str, int]:
+    """The dimensions that polynomials are made of. Raises ValueError where the heads do not divide."""
+    encoding, model = shape.encoding, shape.model
+    inner, channels, projected = parameters.widths(model)
+    layout = encodings.columns(encoding)
+    small = 28 if encoding.projectiles else 26
+    numbers = len(layout.names("f32"))
+    sizes = {
+        "B": shape.batch,
+        "K": model.context_len,
+        "K+1": model.context_len + 1,
+        "K-1": model.context_len - 1,
+        "K-2": max(0, model.context_len - 2),
+        "K-3": max(0, model.context_len - 3),
+        "Q": model.chunk_size,
+        "c": -(-model.context_len // model.chunk_size),
+        "X": min(shape.corrupt, model.context_len),
+        "S": min(SAMPLE, SAMPLE if shape.windows is None else shape.windows),
+        "M": model.d_model,
+        "D": inner,
+        "H": inner // model.headdim,
+        "P": model.headdim,
+        "N": model.d_state,
+        "C": channels,
+        "J": projected,
+        "J-D": projected - inner,
+        "I": parameters.inputs(encoding),
+        "F": parameters.floats(encoding),
+        "f": numbers + small,
+        "f32": numbers,
+        "u8": small,
+        "U": small + 12 + (3 if encoding.state_age_as_embed else 1) + 10 * encoding.state_flags,
+        "R": layout.record_bytes // 4,
+    }
+    for name, (vocabulary, width) in parameters.tables(encoding).items():
+        sizes[f"{name}#"], sizes[f"{name}:"] = vocabulary, width
+    return sizes
+
+
+@cache
+def _data() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return data
+
+
+def source() -> str:
+    """With what the shipped polynomials were made."""
+    return str(_data()["made_with"])
+
+
+def _value(polynomial: int, sizes: Mapping[str, int]) -> int:
+    text: str = _data()["polynomials"][polynomial]
+    total = 0
+    for term in text.split(" + ") if text else ():
+        count, *names = term.split(" ")
+        total += int(count) * prod(sizes[name] for name in names)
+    return total
