@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runctl import hardware
+from runctl.config.model import Encoding, Model
 from runctl.errors import UsageError
-from runctl.estimate import memory, time_
+from runctl.estimate import memory, time_, traced
 from runctl.facts import Facts, NotChecked
 from runctl.units import format_duration, format_usd
 
@@ -22,7 +23,7 @@ class Length:
 def derive(facts: Facts) -> None:
     """Put `gpu*`, `estimate.*` and `run.*`, each with its basis or with the reason why it is unknown."""
     _gpu(facts)
-    facts.derive("estimate.memory", "a closed form", lambda: _memory(facts))
+    facts.derive("estimate.memory", "a trace of the step", lambda: _memory(facts))
     facts.derive("estimate.time", "a stated model", lambda: _time(facts))
     facts.derive("estimate.cost", "time × price", lambda: _cost(facts))
     facts.derive("run.length", "the policy's long_run", lambda: _length(facts))
@@ -63,23 +64,21 @@ def _used(facts: Facts) -> bool:
 
 
 def _memory(facts: Facts) -> memory.Memory:
-    used = facts.need("gpu.used")
-    usable = facts.need("gpu").usable_bytes if used else None
-    layout, model = facts.need("encoding.layout"), {key: facts.need(f"model.{key}") for key in _SHAPE}
-    shape = memory.Shape(
-        parameters=facts.need("model.parameters"),
-        inputs=facts.need("model.inputs"),
-        outputs=facts.need("model.outputs"),
-        batch=facts.need("training.batch_size"),
-        precision=facts.need("training.precision"),
-        record_bytes=layout.record_bytes,
-        dataset_bytes=facts.get("data.frames", 0) * layout.record_bytes,
-        **model,
+    gpu = facts.need("gpu") if facts.need("gpu.used") else None
+    training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
+    shape = traced.Shape(
+        encoding=Encoding(**{key: facts.need(f"encoding.{key}") for key in Encoding.model_fields}),
+        model=Model(**{key: facts.need(f"model.{key}") for key in Model.model_fields}),
+        batch=training["batch_size"],
+        precision=training["precision"],
+        accumulation=facts.get("training.accumulation", 1),
+        corrupt=facts.need("training.ss_corrupt_frames") if training["scheduled_sampling"] else 0,
+        windows=facts.get("data.train_windows"),
     )
-    return memory.peak(shape, usable)
-
-
-_SHAPE = ("d_model", "n_layers", "d_state", "headdim", "expand", "context_len", "chunk_size")
+    try:
+        return memory.peak(memory.Request(shape, gpu, facts.get("data.frames", 0)))
+    except ValueError as error:
+        raise NotChecked(f"the model cannot be estimated: {error}") from None
 
 
 def _time(facts: Facts) -> time_.Range:

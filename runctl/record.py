@@ -93,6 +93,11 @@ class RunDir:
         return self.checkpoints / "latest"
 
     @property
+    def dataset(self) -> Path:
+        """The encoded dataset of a run that simulates its games."""
+        return self.path / "dataset"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 
@@ -177,8 +182,12 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
         write_text(path, text)
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any | None:

@@ -24,7 +24,7 @@ from runctl.config.model import Encoding, Simulate
 from runctl.errors import DataError, RefusedError, UsageError
 from runctl.tasks.worldmodel import dataset, encode, partial, sources, workers
 from runctl.tasks.worldmodel import encoding as encodings
-from runctl.tasks.worldmodel.games import Array, Game, Player
+from runctl.tasks.worldmodel.games import Array, Game, Player, Skip
 from runctl.tasks.worldmodel.pack import dtype, pack
 from runctl.tasks.worldmodel.sources import Source
 
@@ -90,6 +90,10 @@ def hangs_on_c(source: Source, encoding: Encoding) -> workers.Result:
 
 def defective(source: Source, encoding: Encoding) -> workers.Result:
     raise ZeroDivisionError("a defect of runctl")
+
+
+def tells_whether_ctrl_c_is_held_off(source: Source, encoding: Encoding) -> workers.Result:
+    return workers.Result(str(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])), "")
 
 
 def aborts_on_every(source: Source, encoding: Encoding) -> workers.Result:
@@ -187,31 +191,67 @@ def test_pack_and_view_give_back_every_number(data: st.DataObject) -> None:
     frames = data.draw(st.integers(1, 40))
     players = tuple(Player(port, 2, random_columns(layout, player, frames, rng)) for player, port in ((0, 1), (1, 4)))
     stage = data.draw(st.integers(0, 32))
-    made = Game("made", stage, (players[0], players[1]), None, "made")
-    records, _ = pack(made, encoding, layout)
+    game = Game("made", stage, (players[0], players[1]), None, "made")
+    records, _ = pack(game, encoding, layout)
     assert records.shape == (frames, layout.record_bytes)
     rows = records.view(dtype(layout))[:, 0]
     for column in layout.columns:
         if column.player is not None:
-            want = made.players[column.player].columns[column.field]
+            want = game.players[column.player].columns[column.field]
             assert np.array_equal(
                 rows[column.name], want.astype(rows[column.name].dtype), equal_nan=column.vocab is None
             )
     assert (rows["stage"] == stage).all()
 
 
+def made(seed: int = 0) -> Game:
+    layout, rng = encodings.columns(EVERYTHING), np.random.default_rng(seed)
+    players = tuple(Player(port, 2, random_columns(layout, port - 1, 7, rng)) for port in (1, 2))
+    return Game("made", 31, (players[0], players[1]), None, "1.2.3")
+
+
+def test_ids_beyond_a_vocabulary_become_its_last_id_and_are_counted() -> None:
+    game = made()
+    game.players[0].columns["action"] = np.array([0, 398, 399, 400, 500, 65_535, 1], np.uint16)
+    game.players[0].columns["state_age"] = np.array([-1, 0, 2.75, 149, 150, np.nan, np.inf], np.float32)
+    layout = encodings.columns(EVERYTHING)
+    records, audit = pack(game, EVERYTHING, layout)
+    rows = records.view(dtype(layout))[:, 0]
+    assert rows["p0_action"].tolist() == [0, 398, 399, 399, 399, 399, 1]
+    assert rows["p0_state_age"].tolist() == [0, 0, 2, 149, 149, 0, 149]
+    assert audit.columns["p0_action"].clipped == 3
+    assert (audit.columns["p0_state_age"].clipped, audit.columns["p0_state_age"].nan) == (2, 1)
+
+
+def test_floors_beyond_the_vocabulary_stay_apart() -> None:
+    game = made()
+    game.players[0].columns["ground"] = np.array([0, 30, 34, 35, 36, 54, 65_535], np.uint16)
+    layout = encodings.columns(EVERYTHING)
+    records, audit = pack(game, EVERYTHING, layout)
+    assert records.view(dtype(layout))[:, 0]["p0_ground"].tolist() == [0, 30, 3, 4, 5, 23, 31]
+    assert audit.columns["p0_ground"].clipped == 5
+
+
+def test_a_game_without_a_needed_column_is_refused_by_name() -> None:
+    game = made()
+    for player in game.players:
+        del player.columns["hitlag"], player.columns["self_y"], player.columns["attack_x"]
+    with pytest.raises(Skip, match="too old: lacks velocities, hitlag"):
+        pack(game, ENCODING, encodings.columns(ENCODING))
+
+
 def random_columns(layout: encodings.Layout, player: int, frames: int, rng: np.random.Generator) -> dict[str, Array]:
-    made: dict[str, Array] = {}
+    columns: dict[str, Array] = {}
     for column in layout.columns:
         if column.player != player:
             continue
         if column.vocab is not None:
-            made[column.field] = rng.integers(0, column.vocab, frames).astype(np.uint16)
+            columns[column.field] = rng.integers(0, column.vocab, frames).astype(np.uint16)
         elif column.dtype == "f32":
-            made[column.field] = rng.integers(0, 2**32, frames, dtype=np.uint32).view(np.float32)
+            columns[column.field] = rng.integers(0, 2**32, frames, dtype=np.uint32).view(np.float32)
         else:
-            made[column.field] = rng.integers(0, 256, frames).astype(np.uint8)
-    return made
+            columns[column.field] = rng.integers(0, 256, frames).astype(np.uint8)
+    return columns
 
 
 # --- what is skipped -----------------------------------------------------------------------------------------------
@@ -445,6 +485,12 @@ def test_a_file_that_takes_too_long_is_skipped(folder: Path, tmp_path: Path, mon
 def test_a_defect_in_a_worker_is_raised_not_skipped(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         run(folder, tmp_path / "out", do=defective)
+
+
+def test_ctrl_c_is_left_to_the_parent(folder: Path) -> None:
+    results = workers.results(sources.replays([folder]), ENCODING, 2, tells_whether_ctrl_c_is_held_off)
+    assert [result.source for result in results] == ["True"] * GAMES
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_no_worker_outlives_an_interrupted_encode(folder: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "runctl"
-TORCH_ROOMS = ("runctl.train", "runctl.models", "runctl.tasks.worldmodel")
+TRACE = ("runctl.estimate.trace", "runctl.estimate.tracker", "runctl.estimate.solve", "runctl.estimate.generate")
+TORCH_ROOMS = ("runctl.train", "runctl.models", "runctl.tasks.worldmodel", *TRACE)
 ONLY_HERE = {
     "torch": TORCH_ROOMS,
     "safetensors": ("runctl.train",),
@@ -23,15 +24,25 @@ ONLY_HERE = {
 ORDER = (
     ("runctl.cli",),
     ("runctl.view",),
-    ("runctl.launch", "runctl.resume", "runctl.stop", "runctl.status", "runctl.logs", "runctl.pull", "runctl.wait"),
+    (
+        "runctl.launch",
+        "runctl.resume",
+        "runctl.stop",
+        "runctl.status",
+        "runctl.logs",
+        "runctl.pull",
+        "runctl.wait",
+        "runctl.page",
+    ),
+    TRACE,  # the traced estimate steps the real trainer's optimizer on meta tensors
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
     ("runctl.preflight", "runctl.reporting"),
     ("runctl.rules", "runctl.adapters"),
     ("runctl.estimate", "runctl.facts"),
     ("runctl.models", "runctl.tasks"),
-    ("runctl.record", "runctl.hardware", "runctl.project"),
+    ("runctl.record", "runctl.hardware", "runctl.project", "runctl.evidence", "runctl.code_version"),
     ("runctl.config", "runctl.yamldoc"),
-    ("runctl.units", "runctl.errors"),
+    ("runctl.units", "runctl.errors", "runctl.names"),
 )
 FAST = {
     "help": ["--help"],

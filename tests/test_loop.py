@@ -128,6 +128,20 @@ def test_validation_leaves_no_trace_in_the_training(tmp_path: Path) -> None:
     assert rows(tmp_path / "often", "val/loss")[40] == rows(tmp_path / "rarely", "val/loss")[40]
 
 
+def test_validation_runs_without_dropout_and_training_with_it(tmp_path: Path) -> None:
+    modes: dict[str, set[bool]] = {"training": set(), "validating": set()}
+    job = TinyJob()
+    original = job.batch
+
+    def batch(windows: torch.Tensor, validation: bool) -> torch.Tensor:
+        modes["validating" if validation else "training"].add(job.model.training)
+        return original(windows, validation)
+
+    job.batch = batch  # type: ignore[method-assign]
+    run_tiny(tmp_path, job)
+    assert modes == {"training": {True}, "validating": {False}}
+
+
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     run_tiny(tmp_path / "a", training={"seed": 1})
     run_tiny(tmp_path / "b", training={"seed": 2})
@@ -148,7 +162,15 @@ def test_a_checkpoint_looks_for_poison_even_between_rows(tmp_path: Path) -> None
     assert [path.name for path in checkpoint.folders(record.RunDir(tmp_path))] == ["step-000000008"]
 
 
-def test_infinite_weights_are_not_saved_though_the_loss_was_finite(tmp_path: Path) -> None:
+def test_an_infinite_weight_is_not_saved_though_loss_and_gradients_are_finite(tmp_path: Path) -> None:
+    job = TinyJob()
+    job.model.register_parameter("spare", torch.nn.Parameter(torch.tensor([float("inf")])))
+    with pytest.raises(NonFinite, match="non-finite weights at step 8"):
+        run_tiny(tmp_path, job)
+    assert checkpoint.folders(record.RunDir(tmp_path)) == []
+
+
+def test_an_infinite_gradient_is_found_though_the_loss_was_finite(tmp_path: Path) -> None:
     job = TinyJob()
     original = job.loss
 

@@ -16,7 +16,8 @@ from tiny_job import TinyJob
 
 from runctl import record
 from runctl.errors import CheckpointError
-from runctl.train import checkpoint, surroundings
+from runctl.train import checkpoint, optimizer, surroundings
+from runctl.train.state import State
 
 
 def history(run: record.RunDir) -> dict[tuple[int, str], float]:
@@ -79,7 +80,7 @@ def test_a_stop_between_rows_and_a_resume_match_an_unbroken_run(tmp_path: Path) 
 
 
 def test_a_damaged_newest_checkpoint_costs_steps_and_no_exactness(tmp_path: Path) -> None:
-    sections: dict[str, Any] = {"checkpoint": {"every": "8 steps"}}
+    sections: dict[str, Any] = {"training": {"log_every": 7}, "checkpoint": {"every": "8 steps"}}
     run_tiny(tmp_path / "whole", **sections)
     run_tiny(tmp_path / "broken", **sections)
     run = record.RunDir(tmp_path / "broken")
@@ -144,3 +145,35 @@ def test_a_change_of_any_source_changes_the_digest_of_the_code(tmp_path: Path) -
     assert surroundings.code_digest(tmp_path) == first
     (tmp_path / "models" / "a.py").write_text("x = 2\n")
     assert surroundings.code_digest(tmp_path) != first
+
+
+def test_the_whole_state_comes_back_into_a_fresh_one(tmp_path: Path) -> None:
+    def fresh(seed: int) -> State:
+        torch.manual_seed(seed)
+        model = TinyJob().model
+        return State(model, optimizer.adamw(model, tiny_job.config().training), torch.device("cpu"), seed)
+
+    old, new = fresh(1), fresh(2)
+    for step in (1, 2, 3):
+        loss = old.model(torch.randn(5, 8, generator=old.generator)).square().mean()
+        loss.backward()
+        old.optimizer.step()
+        old.sums.add(step, [(loss.detach(), {"square": loss.detach()}, 5)], torch.tensor(1.0))
+    old.step, old.best, old.validation = 3, 0.25, {"step": 2, "metrics": {"val/loss": 0.25}}
+    tensors, state = old.capture()
+    new.restore(checkpoint.Loaded(tmp_path, {file: dict(named) for file, named in tensors.items()}, state, {}))
+    assert (new.step, new.best, new.validation) == (old.step, old.best, old.validation)
+    again, repeated = new.capture()
+    assert repeated == state
+    for file, named in tensors.items():
+        assert again[file].keys() == named.keys()
+        assert all(torch.equal(again[file][name], tensor) for name, tensor in named.items()), file
+    assert {key.rpartition("/")[2] for key in tensors["optimizer"]} == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_refused_by_the_weight_s_name(tmp_path: Path) -> None:
+    run_tiny(tmp_path)
+    job = TinyJob(width=32)
+    job.identity = TinyJob().identity
+    with pytest.raises(CheckpointError, match=r"0\.bias is \(16,\) float32 there, \(32,\) float32 here"):
+        run_tiny(tmp_path, job, attempt=2)

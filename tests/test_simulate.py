@@ -64,13 +64,13 @@ def test_nothing_is_nan_and_ids_fit_their_vocabularies(some: list[Game]) -> None
 
 
 def test_positions_follow_from_speeds_wherever_nothing_stops_the_body(some: list[Game]) -> None:
-    moved = np.diff(column(some, "y"))
-    speed = (column(some, "self_y") + column(some, "attack_y"))[:, 1:]
     flying = (column(some, "on_ground")[:, 1:] == 0) & (column(some, "hitlag")[:, 1:] == 0)
     flying &= ~np.isin(column(some, "action")[:, 1:], (0, 12)) & ~np.isin(column(some, "action")[:, :-1], (0, 12))
     struck = column(some, "hitlag")[:, :-1] > 0
     assert flying.sum() > 5000
-    assert np.abs(moved - speed)[flying & ~struck].max() < 1e-3
+    for place, own, knocked in (("x", "self_air_x", "attack_x"), ("y", "self_y", "attack_y")):
+        speed = (column(some, own) + column(some, knocked))[:, 1:]
+        assert np.abs(np.diff(column(some, place)) - speed)[flying & ~struck].max() < 1e-3
 
 
 def test_the_next_action_follows_from_the_controller_where_a_lookup_cannot_know(some: list[Game]) -> None:

@@ -194,12 +194,17 @@ def test_inputs_are_standardised_by_what_training_frames_show():
     encoding = Encoding(**AGE)
     built, values = model(encoding), random_columns(encoding, (400,))
     values["p1_y"] = values["p1_y"] * 3 + 50
-    values["p0_shield"][:] = 60
+    values["p0_shield"][:] = values["p1_shield"][:] = 60
     values["p1_hitlag"][7] = np.nan
     built.measure(pack(columns(encoding), values).numpy(), np.arange(395), 5)
-    y, shield, hitlag = (built.features.float_names.index(name) for name in ("p1_y", "p0_shield", "p1_hitlag"))
-    assert built.input_mean[y].item() == pytest.approx(values["p1_y"].mean() * 0.05, rel=0.02)
-    assert built.input_scale[y].item() == pytest.approx(values["p1_y"].std() * 0.05, rel=0.02)
+    places = {name: built.features.float_names.index(name) for name in built.features.float_names}
+    y, shield, hitlag = places["p1_y"], places["p0_shield"], places["p1_hitlag"]
+    both = np.concatenate([values["p0_y"], values["p1_y"]]) * 0.05
+    assert built.input_mean[y].item() == pytest.approx(both.mean(), rel=0.03)
+    assert built.input_scale[y].item() == pytest.approx(both.std(), rel=0.03)
+    assert built.input_mean[y] == built.input_mean[places["p0_y"]]
+    for name in ("p0_button_z", "p1_facing", "p0_stick_x", "p1_stocks"):
+        assert (built.input_mean[places[name]], built.input_scale[places[name]]) == (0.0, 1.0)
     assert built.input_scale[shield].item() == 1.0
     assert torch.isfinite(built.input_mean).all()
     assert torch.isfinite(built.input_scale).all()

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
 from runctl.cli.options import ConfigPath, Gpu, Json, Set, overrides
 
+if TYPE_CHECKING:
+    from runctl.estimate.memory import Memory
 
-def command(config: ConfigPath, settings: Set = None, gpu: Gpu = None, as_json: Json = False) -> None:
+AllGpus = Annotated[bool, typer.Option("--all-gpus", help="Memory on every GPU, and the largest batch that fits.")]
+Trace = Annotated[bool, typer.Option("--trace", help="Trace the step now and compare (needs torch, some seconds).")]
+
+
+def command(
+    config: ConfigPath,
+    settings: Set = None,
+    gpu: Gpu = None,
+    all_gpus: AllGpus = False,
+    trace: Trace = False,
+    as_json: Json = False,
+) -> None:
     """Estimate parameters (exact), peak memory, time and cost (ranges, each with its basis).
 
     \b
     Examples:
       runctl estimate configs/mamba2-medium.yaml
       runctl estimate configs/mamba2-medium.yaml --gpu H100 --set training.batch_size=4096
+      runctl estimate configs/mamba2-medium.yaml --all-gpus
       runctl estimate configs/mamba2-medium.yaml --json
     """
     from runctl import preflight, view
-    from runctl.errors import ConfigError
+    from runctl.errors import ConfigError, RunctlError
+    from runctl.estimate import fits
     from runctl.reporting import json_
     from runctl.view import estimate as estimate_view
 
@@ -25,10 +42,34 @@ def command(config: ConfigPath, settings: Set = None, gpu: Gpu = None, as_json: 
     if problems := facts.get("config.problems"):
         raise ConfigError(problems)
     report = preflight.check(facts, document, only=())
+    memory = facts.get("estimate.memory")
+    if memory is None and (all_gpus or trace):
+        raise RunctlError(f"the memory is unknown: {facts.why('estimate.memory')}")
+    rows = fits.table(memory.request) if all_gpus else []
+    traced = _trace(memory) if trace else None
     if as_json:
-        view.print_json({"path": report.path, "estimates": json_.estimates(report)})
+        found = {"path": report.path, "estimates": json_.estimates(report)}
+        found |= {"gpus": [fits.to_json(row) for row in rows]} if all_gpus else {}
+        view.print_json(found | ({"trace": traced} if traced else {}))
         return
     estimate_view.estimate(report)
+    if all_gpus:
+        estimate_view.gpus(rows)
+    if traced:
+        estimate_view.traced(traced)
     if problem := facts.get("gpu.problem"):
         view.err().print(f"{problem[0]}; {problem[1]}", style="warn", markup=False)
         raise typer.Exit(2)
+
+
+def _trace(memory: Memory) -> dict[str, Any]:
+    """The step traced now, beside what was traced before."""
+    from runctl.errors import RunctlError
+
+    try:
+        from runctl.estimate.compare import trace_now
+    except ImportError as error:
+        raise RunctlError(
+            f"--trace needs torch: {error}", hint="pip install 'runctl[train]', or leave --trace out"
+        ) from None
+    return trace_now(memory.request)

@@ -10,13 +10,18 @@ import argparse
 import json
 import multiprocessing
 import os
+import random
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runctl import record
-from runctl.estimate import solve, traced
+from runctl.estimate import allocator, solve, trace, traced
 from runctl.estimate.solve import Moment, Polynomial
+
+SHAPES = 48  # that the allocator's model is run on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +48,27 @@ def write(forms: Sequence[Mapping[str, Any]]) -> None:
         for form, moments in zip(forms, pool.imap(solved, forms), strict=True):
             found[traced.name_of(**form)] = moments
             print(f"{len(found)} of {len(forms)}: {traced.name_of(**form)}, {len(moments)} moments", flush=True)
+        slack = spread(pool.map(measured, range(SHAPES)))
     version = torch.__version__.partition("+")[0]
-    record.write_json(traced.FILE, document(found) | {"made_with": f"torch {version}"})
+    record.write_text(traced.FILE, render(document(found) | {"slack": slack, "made_with": f"torch {version}"}))
+
+
+def measured(number: int) -> tuple[int, int]:
+    """(bytes of tensors, bytes that the allocator's model needs for them) at the peak of some shape on a GPU."""
+    rng = random.Random(number)
+    form = rng.choice([form for form in solve.FORMS if form["dropout"] == "cuda"])
+    shape = next(solve.shapes(form, 1, seed=number))
+    model = shape.model.model_copy(update={"n_layers": min(shape.model.n_layers, 8)})  # more layers, more of the same
+    found = trace.of(replace(shape, model=model, accumulation=rng.choice((1, 2))), "cuda")
+    return found.peak().total, allocator.needed(found.allocations())
+
+
+def spread(pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """`traced.Slack` of (tensors, needed): shares from the runs above 1 GiB, and what is beyond them in the others."""
+    shares = sorted(needed / tensors for tensors, needed in pairs if tensors >= 1 << 30)
+    likely, most = statistics.median(shares), shares[-1]
+    extra = max(needed - most * tensors for tensors, needed in pairs)
+    return {"likely": round(likely, 4), "most": round(most + 5e-5, 4), "extra": max(0, round(extra))}
 
 
 def solved(form: Mapping[str, Any]) -> list[Moment]:
@@ -60,7 +84,6 @@ def document(found: Mapping[str, Sequence[Moment]]) -> dict[str, Any]:
         forms[name] = [
             {
                 "phase": moment.phase,
-                "blocks": list(moment.blocks),
                 "parts": {
                     category: [numbers.setdefault(text(p), len(numbers)) for p in both]
                     for category, both in moment.parts.items()
@@ -76,6 +99,18 @@ def text(polynomial: Polynomial) -> str:
     return " + ".join(" ".join((str(count), *names)) for names, count in sorted(polynomial.items()))
 
 
+def render(data: Mapping[str, Any]) -> str:
+    """JSON with a line for each polynomial and each moment, so that a change can be read."""
+
+    def lines(items: Sequence[Any]) -> str:
+        return "[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]"
+
+    forms = ",\n".join(f"{json.dumps(name)}: {lines(moments)}" for name, moments in data["forms"].items())
+    rest = {key: value for key, value in data.items() if key not in ("forms", "polynomials")}
+    head = "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in rest.items())
+    return f'{{\n{head}"polynomials": {lines(data["polynomials"])},\n"forms": {{\n{forms}\n}}\n}}\n'
+
+
 def differences(forms: Sequence[Mapping[str, Any]], count: int = 40) -> list[str]:
     """The forms for which the file gives another peak than a new trace, on `count` shapes; says which and by how much."""
     result = []
@@ -86,7 +121,9 @@ def differences(forms: Sequence[Mapping[str, Any]], count: int = 40) -> list[str
             device: traced.Device = "cuda" if form["dropout"] == "cuda" else "cpu"
             there = traced.peak(solve.accumulated(shape), device).total
             if abs(there - now) > 0.001 * now:
-                result.append(f"{traced.name_of(**form)}: {there:,} bytes in the file, {now:,} traced, for {shape.model}")
+                result.append(
+                    f"{traced.name_of(**form)}: {there:,} bytes in the file, {now:,} traced, for {shape.model}"
+                )
                 break
     return result
 

@@ -31,6 +31,7 @@ WIDTHS = dict(zip(VOCABS, (233, 239, 241, 269, 271, 277, 281, 283, 293), strict=
 BATCH, CHUNK, CHUNKS, FILL, NOISY, SAMPLE = 1009, 509, 251, 257, 229, 9973
 MODEL = {"d_model": 211 * 223, "expand": 3, "headdim": 211, "d_state": 227, "d_conv": 4}
 CONSTANTS = (*range(129), trace.LOOKUP, KEPT_STEPS)  # lengths that depend on no shape: players, buttons, bits
+TIE = 2e-4  # a moment that is higher by a smaller share is not kept
 COMPOSED = ("B", "K", "K+1", "Q", "c", "H", "N", "P", "S")
 FORMS = [
     dict(zip(("precision", "scan", "dropout", "age", "flags", "corrupt"), values, strict=True))
@@ -46,7 +47,6 @@ class Moment:
 
     phase: str
     parts: Mapping[str, tuple[Polynomial, Polynomial]]
-    blocks: tuple[int, int]
 
 
 def config(form: Mapping[str, object], layers: int) -> RunConfig:
@@ -57,7 +57,11 @@ def config(form: Mapping[str, object], layers: int) -> RunConfig:
     return RunConfig(
         name="trace",
         encoding=Encoding(
-            state_age_as_embed=bool(form["age"]), state_flags=bool(form["flags"]), projectiles=True, hitstun=True, **widths
+            state_age_as_embed=bool(form["age"]),
+            state_flags=bool(form["flags"]),
+            projectiles=True,
+            hitstun=True,
+            **widths,
         ),
         model=Model(
             **MODEL,
@@ -98,24 +102,27 @@ def winners(form: Mapping[str, object], candidates: list[Moment], *, count: int 
     for row, moment in enumerate(candidates):
         for both in moment.parts.values():
             for table, polynomial in zip((fixed, each), both, strict=True):
-                for term, count in polynomial.items():
-                    table[row, place[term]] += count
-    masks = [np.array([bool(test(moment.phase)) for moment in candidates]) for test in _TESTS]
-    kept: set[int] = set()
-    for shape in shapes(form, count, seed):
-        sizes = traced.atoms(shape)
-        values = np.array([float(prod(sizes[name] for name in term)) for term in names])
-        totals = (fixed + (shape.model.n_layers - 1) * each) @ values
-        for mask in masks:
-            if mask.any():
-                kept.add(int(np.argmax(np.where(mask, totals, -1.0))))
+                for term, factor in polynomial.items():
+                    table[row, place[term]] += factor
+    drawn = list(shapes(form, count, seed))
+    sizes = [traced.atoms(shape) for shape in drawn]
+    atoms = {name: np.array([float(one[name]) for one in sizes]) for name in sizes[0]}
+    values = np.stack([np.prod([atoms[name] for name in term] or [np.ones(count)], axis=0) for term in names])
+    totals = fixed @ values + (each @ values) * np.array([shape.model.n_layers - 1 for shape in drawn])
+    kept: list[int] = []
+    for test in _TESTS:
+        rows = np.array([index for index, moment in enumerate(candidates) if test(moment.phase)], dtype=int)
+        chosen = [index for index in kept if test(candidates[index].phase)]
+        best = totals[rows].max(0)
+        while (short := (totals[chosen].max(0) if chosen else 0 * best) < (1 - TIE) * best).any():
+            at = int(np.flatnonzero(short)[0])
+            chosen.append(int(rows[np.argmax(totals[rows, at])]))
+            kept.append(chosen[-1])
     return [candidates[index] for index in sorted(kept)]
 
 
 _TESTS = (
-    lambda phase: True,
-    lambda phase: not phase.endswith("2"),
-    lambda phase: phase.startswith(traced.STEP),
+    lambda phase: phase.endswith("2"),  # only with gradient accumulation
     lambda phase: phase.startswith(traced.STEP) and not phase.endswith("2"),
     lambda phase: phase == "evaluate",
     lambda phase: phase == "load",
@@ -174,10 +181,7 @@ def shapes(form: Mapping[str, object], count: int, seed: int) -> Iterator[traced
         )
 
 
-@dataclass(frozen=True)
-class _State:
-    held: Mapping[str, Polynomial]
-    blocks: int
+_State = Mapping[str, Polynomial]  # what is held, by category
 
 
 class _Held:
@@ -199,18 +203,16 @@ class _Held:
         if self._places:
             return self._places
         held: dict[str, Counter[Term]] = {name: Counter() for name in trace.CATEGORIES}
-        blocks = 0
         for event in self.trace.events:
             count, names = self.terms[event.block]
             held[self.trace.blocks[event.block].category][names] += event.change * count
-            blocks += event.change
             if event.change > 0:
-                state = _State({name: {t: n for t, n in terms.items() if n} for name, terms in held.items()}, blocks)
+                state = {name: {t: n for t, n in terms.items() if n} for name, terms in held.items()}
                 self._places.setdefault((event.phase, event.part), []).append(state)
         return self._places
 
     def total(self, state: _State) -> int:
-        return sum(n * prod(self.sizes[x] for x in term) for terms in state.held.values() for term, n in terms.items())
+        return sum(n * prod(self.sizes[x] for x in term) for terms in state.values() for term, n in terms.items())
 
     def _term(self, block: Block) -> tuple[int, tuple[str, ...]]:
         """(constant, dimensions) whose product is the block's size in bytes."""
@@ -229,7 +231,7 @@ class _Held:
 def _lengths(sizes: Mapping[str, int], scan: str) -> dict[int, tuple[int, tuple[str, ...]]]:
     """Every length that a tensor may have → (factor, dimensions) whose product it is. Raises ValueError where two
     dimensions are equal, which would leave open which one a length is."""
-    unused = {"Q", "c"} if scan == "one chunk" else set()
+    unused = {"Q", "c", "c-1"} if scan == "one chunk" else set()
     unused |= {"f"} if sizes["f"] == sizes["F"] else set()  # without flags the floats are the stored numbers
     single = [name for name in sizes if name not in unused]
     found: dict[int, tuple[int, tuple[str, ...]]] = {}
@@ -271,12 +273,11 @@ def _highest(less: _Held, more: _Held, phase: str) -> tuple[str, _State, _State]
 def _moment(phase: str, less: _State, more: _State) -> Moment:
     """What a layer adds is the difference; what is fixed is what would be held with the last layer alone."""
     parts = {}
-    for name, held in more.held.items():
-        each = {term: count - less.held[name].get(term, 0) for term, count in held.items()}
-        each |= {term: -count for term, count in less.held[name].items() if term not in held}
+    for name, held in more.items():
+        each = {term: count - less[name].get(term, 0) for term, count in held.items()}
+        each |= {term: -count for term, count in less[name].items() if term not in held}
         fixed = {term: held.get(term, 0) - 3 * count for term, count in each.items()}
         both = tuple({term: count for term, count in p.items() if count} for p in (fixed, each))
         if any(both):
             parts[name] = both
-    each_blocks = more.blocks - less.blocks
-    return Moment(phase, parts, (more.blocks - 3 * each_blocks, each_blocks))
+    return Moment(phase, parts)

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from runctl.config import RunConfig
-from runctl.estimate.tracker import Block, Casting, Event, Tracker
+from runctl.config.model import Training
+from runctl.estimate import allocator
+from runctl.estimate.traced import Shape
+from runctl.estimate.tracker import Block, Casting, Event, Mark, Tracker
 from runctl.tasks.worldmodel import encoding as encodings
-from runctl.tasks.worldmodel import metrics
 from runctl.tasks.worldmodel.baselines import Lookup
 from runctl.tasks.worldmodel.model import WorldModel
 from runctl.tasks.worldmodel.targets import SAMPLE
@@ -43,6 +45,11 @@ class Trace:
 
     blocks: list[Block]
     events: list[Event]
+    marks: list[Mark]
+
+    def allocations(self) -> list[allocator.Event]:
+        """The events as the allocator's model takes them."""
+        return [(event.block, self.blocks[event.block].size, event.change) for event in self.events]
 
     def peak(self, *phases: str) -> Peak:
         """The moment when most is held, in the given phases or in all."""
@@ -76,7 +83,7 @@ def trace(config: RunConfig, *, device: str = "cpu", sample: int = SAMPLE, brief
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch, "autocast", _stand_in(casting)))
         # AdamW refuses to be fused on meta tensors, though the fused operation itself has a meta form.
-        stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", lambda *_, **__: None))
+        stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused"))
         stack.enter_context(casting)
         stack.enter_context(tracker)
         rehearsal = Rehearsal(config, torch.device("meta"), tracker.enter)
@@ -105,7 +112,7 @@ def trace(config: RunConfig, *, device: str = "cpu", sample: int = SAMPLE, brief
             for tensor in tensors:
                 tracker.label(tensor, category)
         tracker.enter("end", "")
-    return Trace(tracker.blocks, tracker.events)
+    return Trace(tracker.blocks, tracker.events, tracker.marks)
 
 
 def _stand_in(casting: Casting) -> Callable[..., Any]:
@@ -113,6 +120,29 @@ def _stand_in(casting: Casting) -> Callable[..., Any]:
         return casting.region(enabled)
 
     return autocast
+
+
+def config_of(shape: Shape) -> RunConfig:
+    """A config that trains this shape."""
+    return RunConfig(
+        name="shape",
+        encoding=shape.encoding,
+        model=shape.model,
+        training=Training(
+            batch_size=shape.batch,
+            accumulation=shape.accumulation,
+            precision=shape.precision,  # type: ignore[arg-type]
+            scheduled_sampling=0.5 if shape.corrupt else 0.0,
+            ss_corrupt_frames=shape.corrupt or 1,
+            delta_target="residual",
+        ),
+    )
+
+
+def of(shape: Shape, device: str = "cpu") -> Trace:
+    """The trace of a shape, in brief."""
+    sample = SAMPLE if shape.windows is None else min(SAMPLE, shape.windows)
+    return trace(config_of(shape), device=device, sample=sample, brief=True)
 
 
 class Rehearsal(loop.Loop):
@@ -131,13 +161,13 @@ class Rehearsal(loop.Loop):
             step=0, generator=generator, optimizer=optimizer.adamw(model, training), sums=Sums(device)
         )
         passes = min(2, training.accumulation)
-        windows = torch.arange(training.batch_size * passes)
+        windows = torch.zeros(1, dtype=torch.int64).expand(training.batch_size * passes)  # their numbers do not matter
         self.order: Any = SimpleNamespace(windows=lambda step: windows)
         self.plan: Any = SimpleNamespace(total_steps=10**9, epoch=lambda step: 1e9)  # all annealing is over
         self.rate: Any = SimpleNamespace(add=lambda windows: None)
         beat = SimpleNamespace(beat=lambda: self.say("optimizer", ""))
         self.place: Any = SimpleNamespace(device=device, heartbeat=beat)
-        self.held_out = torch.arange(training.batch_size)
+        self.held_out = windows[: training.batch_size]
 
     def hear(self, say: Say) -> None:
         """Tell `say` from now on."""
@@ -241,4 +271,3 @@ class _Job(WorldModelJob):
         for norm, here, before in zip(self.model.norms, layers, ["frame", *layers], strict=False):
             at(norm, here, before)
         at(self.model.norm, "heads", layers[-1])
-

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -46,24 +46,25 @@ class Shape:
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes of tensors at the highest moment, by category; `phase` says when that is; `blocks` is their number.
-
-    `steady` is the highest moment of the training alone, without loading and validation."""
+    """Bytes of tensors at the highest moment, by category; `phase` says when that is."""
 
     total: int
     parts: Mapping[str, int]
     phase: str
-    blocks: int
 
 
+@lru_cache(maxsize=1024)
 def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
     """The highest moment of all, or of the phases that begin with one of `phases`.
 
-    Raises ValueError for a shape that no model has (heads that do not divide)."""
+    Raises ValueError for a shape that no model has (heads that do not divide), and for a form without a trace."""
     sizes = atoms(shape)
     layers = shape.model.n_layers - 1
-    best = Peak(0, {}, "", 0)
-    for moment in _data()["forms"][form(shape, device)]:
+    best = Peak(0, {}, "")
+    moments = _data()["forms"].get(form(shape, device))
+    if moments is None:
+        raise ValueError(f"no trace was made of a step with {form(shape, device)}")
+    for moment in moments:
         if moment["phase"].endswith("2") and shape.accumulation == 1:
             continue
         if phases and not moment["phase"].startswith(phases):
@@ -72,8 +73,7 @@ def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
             name: _value(fixed, sizes) + layers * _value(each, sizes) for name, (fixed, each) in moment["parts"].items()
         }
         if (total := sum(parts.values())) > best.total:
-            fixed, each = moment["blocks"]
-            best = Peak(total, parts, moment["phase"], fixed + layers * each)
+            best = Peak(total, parts, moment["phase"])
     return best
 
 
@@ -133,6 +133,7 @@ def atoms(shape: Shape) -> dict[str, int]:
         "K-3": max(0, model.context_len - 3),
         "Q": model.chunk_size,
         "c": -(-model.context_len // model.chunk_size),
+        "c-1": max(0, -(-model.context_len // model.chunk_size) - 1),
         "X": min(shape.corrupt, model.context_len),
         "S": min(SAMPLE, SAMPLE if shape.windows is None else shape.windows),
         "M": model.d_model,
@@ -167,10 +168,28 @@ def source() -> str:
     return str(_data()["made_with"])
 
 
+@dataclass(frozen=True)
+class Slack:
+    """What the allocator's model needs beyond the tensors: `likely` and `most` for each byte of tensors, and
+    `extra` bytes at most besides, which tell in small runs alone."""
+
+    likely: float
+    most: float
+    extra: int
+
+
+def slack() -> Slack:
+    """From a spread of traced shapes; see `generate.spread`."""
+    return Slack(**_data()["slack"])
+
+
 def _value(polynomial: int, sizes: Mapping[str, int]) -> int:
+    return sum(count * prod(sizes[name] for name in names) for count, names in _terms(polynomial))
+
+
+@cache
+def _terms(polynomial: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """(factor, dimensions) of each term."""
     text: str = _data()["polynomials"][polynomial]
-    total = 0
-    for term in text.split(" + ") if text else ():
-        count, *names = term.split(" ")
-        total += int(count) * prod(sizes[name] for name in names)
-    return total
+    terms = [term.split(" ") for term in text.split(" + ")] if text else []
+    return tuple((int(term[0]), tuple(term[1:])) for term in terms)

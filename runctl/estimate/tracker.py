@@ -56,6 +56,15 @@ class Event:
     part: str
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A phase or part begins while `held` bytes are held."""
+
+    phase: str
+    part: str
+    held: int
+
+
 class Tracker(TorchDispatchMode):
     """Records `blocks` and `events` of one kind of device while it is entered."""
 
@@ -64,12 +73,15 @@ class Tracker(TorchDispatchMode):
         self.device = device
         self.blocks: list[Block] = []
         self.events: list[Event] = []
+        self.marks: list[Mark] = []
+        self.held = 0
         self.phase, self.part = "load", ""
         self._live: dict[int, tuple[Any, int]] = {}  # id of a storage → its weak reference, its block
 
     def enter(self, phase: str, part: str) -> None:
         """Events from here on belong to this phase, and to this part of the model."""
         self.phase, self.part = phase, part
+        self.marks.append(Mark(phase, part, self.held))
 
     def label(self, tensor: Tensor, category: str) -> None:
         """Say what a tensor's storage is for."""
@@ -98,15 +110,15 @@ class Tracker(TorchDispatchMode):
             return known[1]
         index = len(self.blocks)
         self._live[key] = (weakref.ref(storage, lambda _: self._gone(key)), index)
-        self.blocks.append(
-            Block(storage.nbytes(), tuple(tensor.shape), tensor.element_size(), len(self.events))
-        )
+        self.blocks.append(Block(storage.nbytes(), tuple(tensor.shape), tensor.element_size(), len(self.events)))
+        self.held += storage.nbytes()
         self.events.append(Event(index, 1, self.phase, self.part))
         return index
 
     def _gone(self, key: int) -> None:
         _, index = self._live.pop(key)
         self.blocks[index].died = len(self.events)
+        self.held -= self.blocks[index].size
         self.events.append(Event(index, -1, self.phase, self.part))
 
 
@@ -165,4 +177,3 @@ def _fused_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace
     if not training or p == 0:
         return input
     return torch.native_dropout(input, p, True)[0]
-

@@ -46,7 +46,7 @@ def estimates(one: Report) -> dict[str, Any]:
         elif isinstance(found.value, Memory):
             memory = found.value
             spread = {"low": memory.low, "likely": memory.likely, "high": memory.high}
-            result[_key(name)] = {**spread, "parts": dict(memory.parts), "basis": memory.basis}
+            result[_key(name)] = {**spread, "parts": dict(memory.parts), "phase": memory.phase, "basis": memory.basis}
         elif isinstance(found.value, Range):
             span = {key: round(getattr(found.value, key), 4) for key in ("low", "likely", "high")}
             result[_key(name)] = {**span, "basis": found.value.basis, "measured": found.value.measured}

@@ -24,16 +24,17 @@ compute: {gpu: A100-40GB}
 
 ## What to do
 
-Make the batch smaller and accumulate (the examples of an optimizer step stay the same), or take a larger GPU. The
-estimate is a closed form with a wide bar: an error where its likely value does not fit, a warning where only its
-high end does not.
+Make the batch smaller and accumulate (the examples of an optimizer step stay the same), or take one of the other
+changes that the finding names: each was estimated by itself and fits with its whole range. The estimate is a trace of
+the training step with a model of the allocator on top, not measured on CUDA yet: an error where its likely value does
+not fit, a warning where only its high end does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl import hardware
+from runctl.estimate import fits
 from runctl.estimate.memory import Memory
 from runctl.facts import Facts, Finding, Severity
 from runctl.units import format_bytes
@@ -55,30 +56,12 @@ def check(facts: Facts) -> Iterable[Finding]:
     else:
         message = f"the estimated peak of {format_bytes(memory.likely)} fits, but its range ({span}) goes above {room}"
     severity: Severity = "error" if over > 0 else "warning"
-    yield Finding(
-        message, at=facts.place("training.batch_size", "compute.gpu"), fix=_fix(facts, memory, gpu), severity=severity
-    )
+    yield Finding(message, at=facts.place("training.batch_size", "compute.gpu"), fix=_fix(memory), severity=severity)
 
 
-def _fix(facts: Facts, memory: Memory, gpu: hardware.Gpu) -> str:
-    """The change that would fit: a smaller batch with accumulation, or the smallest GPU that holds it."""
-    batch, accumulation = facts.need("training.batch_size"), facts.get("training.accumulation", 1)
-    larger = sorted(
-        (other for other in hardware.catalogue().gpus.values() if other.usable_bytes >= memory.high), key=_cheapest
-    )
-    choices = []
-    fits = memory.largest_batch(gpu.usable_bytes * memory.likely / memory.high)
-    if 1 <= fits < batch:
-        choices.append(f"training.batch_size: {fits} with accumulation: {-(-batch * accumulation // fits)}")
-    if larger:
-        choices.append(f"compute.gpu: {larger[0].name} ({format_bytes(larger[0].usable_bytes)})")
-    return (
-        "try " + ", or ".join(choices)
-        if choices
-        else "make the model or its context smaller: no GPU of the catalogue holds it"
-    )
-
-
-def _cheapest(gpu: hardware.Gpu) -> tuple[int, float]:
-    price = gpu.prices.get("modal")
-    return gpu.usable_bytes, price.usd_per_hour if price else 1e9
+def _fix(memory: Memory) -> str:
+    """The single changes that fit, each estimated anew."""
+    changes = fits.changes(memory.request)
+    if not changes:
+        return "no single change makes it fit: make the model or its context smaller"
+    return "one of these fits: " + "; ".join(f"{change} ({format_bytes(change.memory.high)})" for change in changes)

@@ -2,24 +2,75 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from runctl import view
 from runctl.units import format_bytes
 from runctl.view.report import styled
 
 if TYPE_CHECKING:
+    from runctl.estimate.fits import Row
     from runctl.preflight import Report
     from runctl.reporting.text import Line
 
 
 def estimate(report: Report) -> None:
-    """Print the estimates of one config with the basis of each."""
+    """Print the estimates of one config with the basis of each, and what would make it fit if it does not."""
+    from runctl.estimate import fits
     from runctl.reporting import text
 
     lines: list[Line] = [[("name", report.path)], *text.estimate_lines(report)]
     memory = report.facts.get("estimate.memory")
     if memory is not None:
-        lines.append([])
-        lines.append([("dim", "  memory by category, likely:")])
-        lines += [[("", f"    {name:<14} {format_bytes(size):>10}")] for name, size in memory.parts.items()]
+        lines += [[], [("dim", f"  memory by category, likely, in {_phase(memory.phase)}:")]]
+        lines += [[("", f"    {name:<17} {format_bytes(size):>10}")] for name, size in memory.parts.items()]
+        changes = fits.changes(memory.request)
+        if not memory.fits:
+            lines += [[], [("warn", "  one change that fits:" if changes else "  no single change makes it fit")]]
+        for change in changes:
+            found = change.memory
+            span = f"{format_bytes(found.likely)} ({format_bytes(found.low)} to {format_bytes(found.high)})"
+            lines.append([("", f"    {change}"), ("dim", f"  {span}")])
     styled(lines)
+
+
+def gpus(rows: Sequence[Row]) -> None:
+    """A table: the run on every GPU."""
+    cells = [
+        [
+            row.gpu.name,
+            format_bytes(row.gpu.usable_bytes),
+            format_bytes(row.memory.likely),
+            f"{format_bytes(row.memory.low)} to {format_bytes(row.memory.high)}",
+            row.verdict,
+            f"{row.largest_batch:,}" if row.largest_batch else "none",
+        ]
+        for row in rows
+    ]
+    view.table(
+        ["GPU", "usable", "likely", "range", "", "largest batch"], cells, right=["usable", "likely", "largest batch"]
+    )
+
+
+def traced(found: dict[str, Any]) -> None:
+    """The trace made now, beside the shipped answer."""
+    rows: list[list[str]] = [[name, format_bytes(size)] for name, size in found["parts"].items()]
+    rows += [
+        ["traced now", format_bytes(found["bytes"])],
+        [f"shipped ({found['shipped_with']})", format_bytes(found["shipped_bytes"])],
+    ]
+    if "needed_bytes" in found:
+        rows += [
+            ["with the allocator's model", format_bytes(found["needed_bytes"])],
+            ["reserved at most", format_bytes(found["reserved_bytes"])],
+        ]
+    view.table([f"trace of {found['seconds']} s, peak in {_phase(found['phase'])}", ""], rows, right=[""])
+    view.say(f"[dim]shipped against traced: {found['difference']:+.2%}[/dim]")
+
+
+def _phase(name: str) -> str:
+    """`backward 1` → `the backward pass`."""
+    words = {"pass": "the forward pass", "backward": "the backward pass", "optimizer": "the optimizer's step"}
+    words |= {"evaluate": "a validation", "load": "loading, where the scales are measured"}
+    return words.get(name.partition(" ")[0], name)

@@ -5,8 +5,9 @@
 
 Floats are standardised by constants measured on training frames (`measure`): in scaled units a velocity is a hundredth
 of a position, and an optimizer whose steps have one size would need long to find weights a hundred times as large.
-After 256,000 windows of real games every part of the loss was lower with it. The constants are buffers, saved with
-the weights; they are no parameters.
+After 256,000 windows of real games every part of the loss was lower with it. Both players share the constants, and
+binaries and controllers stay as they are: a rare button would become a huge number. The constants are buffers, saved
+with the weights; they are no parameters.
 
 The heads of numbers start at zero, so an untrained model repeats the last frame, or with `delta_target: residual`
 the last movement: training begins at the baseline that it has to beat. The last block is computed at its last
@@ -27,10 +28,12 @@ from torch.nn import functional as F
 
 from runctl.config.model import Encoding, Model
 from runctl.models.mamba2 import Mamba2, RMSNorm
-from runctl.tasks.worldmodel.encoding import CONTROLLER, IDS, Layout, columns
+from runctl.tasks.worldmodel.encoding import BINARIES, CONTROLLER, IDS, Layout, columns
 from runctl.tasks.worldmodel.features import Features
 from runctl.tasks.worldmodel.games import Array
 from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets, sample, usable
+
+_AS_THEY_ARE = {*BINARIES, *CONTROLLER, "stocks"}  # floats that are not standardised, and the flags
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class WorldModel(nn.Module):
         self.embeddings = nn.ModuleDict({kind: nn.Embedding(*size) for kind, size in sizes.items()})
         embedded = sum(width * (1 if kind == "stage" else 2) for kind, (_, width) in sizes.items())
         floats = len(self.features.float_names)
+        fields = dict.fromkeys(name[3:] for name in self.features.float_names)
+        self._measured = [name for name in fields if name not in _AS_THEY_ARE and not name.startswith("flag")]
         self.register_buffer("input_mean", torch.zeros(floats))
         self.register_buffer("input_scale", torch.ones(floats))
         self.frame = nn.Linear(floats + embedded, model.d_model)
@@ -91,9 +96,10 @@ class WorldModel(nn.Module):
         """Set the scales of inputs and targets from the training windows at `starts` of `records` (N, R)."""
         frames = sample(records, starts, context)
         floats, _ = self.features(frames.to(self.frame.weight.device))
-        given = floats[:, :-1].double()
-        self.input_mean.copy_(given.mean((0, 1)).nan_to_num(0.0, 0.0, 0.0))
-        self.input_scale.copy_(usable(given.std((0, 1), correction=0)))
+        pair = torch.tensor([self.features.columns((name,)) for name in self._measured], device=floats.device)
+        given = floats[:, :-1][..., pair].double()  # (W, 2, fields, players)
+        self.input_mean[pair] = given.mean((0, 1, 3)).nan_to_num(0.0, 0.0, 0.0).float()[:, None]
+        self.input_scale[pair] = usable(given.std((0, 1, 3), correction=0)).float()[:, None]
         self.targets.measure(floats)
 
     def last_position(self, floats: Tensor, ids: Tensor) -> Tensor:

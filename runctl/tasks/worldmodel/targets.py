@@ -33,7 +33,7 @@ from runctl.tasks.worldmodel.games import Array
 
 NUMBERS = ("continuous", "velocity", "dynamics")
 PREDICTED_IDS = ("action", "jumps", "l_cancel", "hurtbox", "ground", "last_attack")
-TELEPORT = 20.0  # game units in one frame; the hardest hits launch at about 15
+TELEPORT = 20.0  # game units in one frame; of the real movements beyond it, 95 % are beyond 50: respawns
 SAMPLE = 100_000  # windows that the scales are measured on
 
 

@@ -133,7 +133,7 @@ def _dataset(config: RunConfig, project: Path, run: RunDir, report: Report) -> P
         return encoder.encode(
             chosen,
             config.encoding,
-            run.path / "dataset",
+            run.dataset,
             workers=config.training.threads,
             max_games=config.data.max_games,
             train_split=config.data.train_split,

@@ -1,0 +1,75 @@
+"""The docs are true: their commands run, their links lead somewhere, and nothing in them is stale."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXIT = re.compile(r"\s+# exit (\d+)$")
+
+
+def commands(page):
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), flags=re.S):
+        for line in block.splitlines():
+            if line.startswith("$ runctl "):
+                wanted = EXIT.search(line)
+                yield EXIT.sub("", line)[2:], int(wanted[1]) if wanted else 0
+
+
+def run(command, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        timeout=300,
+        check=False,
+    )
+
+
+def test_every_command_of_the_journey_does_what_the_page_says(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / "runctl.yaml").write_text("{}\n")
+    told = list(commands(ROOT / "docs" / "journey.md"))
+    assert len(told) >= 15
+    for command, code in told:
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "taken" / "first").is_dir()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configs_and_commands_named_in_a_page_exist(page):
+    from runctl.cli import COMMANDS
+
+    text = page.read_text()
+    for name in set(re.findall(r"configs/([\w-]+\.yaml)", text)):
+        assert (ROOT / "configs" / name).is_file(), f"{page.name} names configs/{name}"
+    for name in set(re.findall(r"`runctl ([a-z]+)", text)):
+        assert name in COMMANDS, f"{page.name} names runctl {name}"
+
+
+def test_every_config_section_named_in_the_docs_is_valid_yaml_for_a_config(tmp_path):
+    from runctl import config as configs
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "command.md").read_text(), flags=re.S)
+    path = tmp_path / "exp.yaml"
+    path.write_text(block)
+    assert configs.load(path).config.task == "command"
