@@ -17,8 +17,6 @@ from runctl.project import Project
 from runctl.reporting import json_
 
 ROOT = Path(__file__).parents[1]
-GIB = 2**30
-MEDIUM: dict[str, Any] = {"d_model": 384, "n_layers": 4, "d_state": 64, "headdim": 64, "expand": 2}
 
 
 def estimates(folder: Path, text: str, *overrides: str) -> dict[str, Any]:

@@ -301,7 +301,16 @@ def test_the_death_of_the_supervisor_saves_and_ends_as_failed(tmp_path: Path) ->
     assert run.latest.read_text() == f"step-{told['step']:09d}\n"
 
 
-def test_a_failure_is_told_in_the_result_and_its_traceback_in_the_log_only(tmp_path: Path) -> None:
+def test_a_defect_is_told_in_the_result_and_its_traceback_in_the_log_only(tmp_path: Path) -> None:
+    run = tiny_job.make_run(tmp_path / "run", tiny_job.config())
+    process = attempt(run, PACE="not a number")
+    assert process.wait(60) == 1
+    assert result(run)["error"]["type"] == "ValueError"
+    assert "Traceback" in log(run)
+    assert "Traceback" not in run.attempt(1).result.read_text()
+
+
+def test_a_failure_that_a_person_can_mend_is_told_without_a_traceback(tmp_path: Path) -> None:
     run = tiny_job.make_run(tmp_path / "run", tiny_job.config())
     process = attempt(run, POISON="23")
     assert process.wait(60) == 1
@@ -310,8 +319,8 @@ def test_a_failure_is_told_in_the_result_and_its_traceback_in_the_log_only(tmp_p
     assert told["error"]["type"] == "NonFinite"
     assert told["error"]["message"] == "non-finite loss at step 23"
     assert "training.lr" in told["error"]["hint"]
-    assert "Traceback" in log(run)
-    assert "Traceback" not in run.attempt(1).result.read_text()
+    assert "error: non-finite loss at step 23" in log(run)
+    assert "Traceback" not in log(run)
 
 
 def test_a_run_without_a_readable_config_ends_with_a_result(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def error_text(result: Any) -> str:
     if not isinstance(error, dict):
         return "the trainer failed and gave no reason"
     kind, message = str(error.get("type") or ""), " ".join(str(error.get("message") or "").split())
+    if message and error.get("where") is None:
+        return message  # an error of runctl's own is written for people and names no place in the code
     return ": ".join(part for part in (kind, message) if part) or "the trainer failed and gave no reason"
 
 

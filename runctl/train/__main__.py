@@ -61,6 +61,9 @@ def attempt(path: Path, number: int, build: Callable[..., Any]) -> None:
         result = _train(run, number, build, control, heartbeat, trackers)
     except Stopped:
         result = _result(heartbeat, "stopped", None)
+    except RunctlError as error:
+        print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", flush=True)
+        result = _result(heartbeat, "failed", _describe(error, run))
     except BaseException as error:
         traceback.print_exc()
         result = _result(heartbeat, "failed", _describe(error, run))
@@ -142,9 +145,10 @@ def _describe(error: BaseException, run: record.RunDir) -> dict[str, Any]:
     """An error as a person needs it: what, what to do, and where in the code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else None
+    hint: str | None
     message, hint = str(error) or type(error).__name__, f"the traceback is in the log: runctl logs {run.name}"
     if isinstance(error, RunctlError):
-        message, hint = error.message, error.hint or hint
+        message, hint, where = error.message, error.hint, None
     elif isinstance(error, ValidationError):
         message = f"the config in run.json is not valid: {error.error_count()} problems"
     elif isinstance(error, OSError) and error.strerror:
