@@ -106,7 +106,8 @@ def main() -> int:
         room = guess.high - memory.CUDA_CONTEXT[2]
         over = subprocess.run([*command, "--limit", str(room)], capture_output=True, check=False).returncode != 0
         width, layers, context, chunk, batch, precision, accumulation, _ = row
-        head = f"    {width:6} {layers:6} {context:4} {chunk:4} {batch:5} {precision} {accumulation:3} | {tensors / MIB:7.0f}"
+        head = f"    {width:6} {layers:6} {context:4} {chunk:4} {batch:5} {precision} {accumulation:3} |"
+        head += f" {tensors / MIB:7.0f}"
         span = f"{guess.low / MIB:10.0f} {guess.likely / MIB:7.0f} {guess.high / MIB:7.0f}"
         if done.returncode:
             print(f"{head}    failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:90]}")

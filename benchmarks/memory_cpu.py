@@ -64,10 +64,11 @@ def main() -> int:
         evaluate = traced.peak("evaluate").total / real.peaks["evaluate"] - 1
         there, here = measured.categories(real.marks), measured.categories(traced.marks)
         off = {name: (here[name] - there[name]) / real.step for name in there}  # of the peak
-        width, layers, context, chunk, batch, precision, accumulation, *_ = row
-        print(f"{width:5} {layers:6} {context:4} {chunk:5} {batch:5} {precision:9} {accumulation:3} | "
+        width, layers, context, chunk, batch, dtype, passes, *_ = row
+        print(f"{width:5} {layers:6} {context:4} {chunk:5} {batch:5} {dtype:9} {passes:3} | "
               f"{real.step / 2**20:7.1f} M {step:+8.3%} {evaluate:+8.3%} | {off['weights']:+7.3%} "
-              f"{off['gradients']:+9.3%} {off['optimizer']:+9.3%} {off['activations']:+11.3%} | {seconds:.1f}")  # fmt: skip
+              f"{off['gradients']:+9.3%} {off['optimizer']:+9.3%} "
+              f"{off['activations']:+11.3%} | {seconds:.1f}")  # fmt: skip
         worst = max(worst, abs(step), *map(abs, off.values()))
     print(f"worst: {worst:.3%} (allowed: 0.5 %)")
     return int(worst > 0.005)

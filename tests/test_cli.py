@@ -70,7 +70,7 @@ def test_json_has_a_schema_version_and_nothing_else_on_stdout():
     data = json.loads(done.stdout)
     assert data["schema_version"] == 1
     assert data["config"]["name"] == "quickstart"
-    assert data["origins"]["training.epochs"]["position"].startswith("configs/quickstart.yaml:")
+    assert data["origins"]["training.lr"]["position"].startswith("configs/quickstart.yaml:")
 
 
 def test_a_defect_is_called_a_defect_and_exits_3(monkeypatch, capsys):

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "runctl"
-TRACE = ("runctl.estimate.trace", "runctl.estimate.tracker", "runctl.estimate.solve", "runctl.estimate.generate")
+TRACE = tuple(f"runctl.estimate.{name}" for name in ("trace", "tracker", "solve", "generate", "measured", "compare"))
 TORCH_ROOMS = ("runctl.train", "runctl.models", "runctl.tasks.worldmodel", *TRACE)
 ONLY_HERE = {
     "torch": TORCH_ROOMS,

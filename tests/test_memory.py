@@ -196,7 +196,7 @@ def test_random_traffic_never_loses_or_doubles_memory() -> None:
         usage = allocator.replay(events)
         assert usage.requested <= usage.allocated <= usage.reserved
         closed = [*events, *((key, size, -1) for key, size in live.items())]
-        whole = closed + [(number, usage.reserved // 4, 1)]
+        whole = [*closed, (number, usage.reserved // 4, 1)]
         assert allocator.replay(whole, usage.reserved + 2 * MIB).allocated >= usage.allocated
 
 

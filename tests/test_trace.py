@@ -1,4 +1,4 @@
-"""The trace of a step against what the CPU's allocator really gave it, and the shipped polynomials against the trace."""
+"""The trace of a step against what the CPU's allocator really gave, and the shipped answers against the trace."""
 
 from __future__ import annotations
 

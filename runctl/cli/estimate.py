@@ -48,7 +48,7 @@ def command(
     rows = fits.table(memory.request) if all_gpus else []
     traced = _trace(memory) if trace else None
     if as_json:
-        found = {"path": report.path, "estimates": json_.estimates(report)}
+        found: dict[str, Any] = {"path": report.path, "estimates": json_.estimates(report)}
         found |= {"gpus": [fits.to_json(row) for row in rows]} if all_gpus else {}
         view.print_json(found | ({"trace": traced} if traced else {}))
         return

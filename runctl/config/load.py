@@ -166,7 +166,7 @@ def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> Non
             raise UsageError(f"--set {text}: {'.'.join(map(str, path[: depth + 1]))} is not a section")
         node = child
     last = str(path[-1])
-    other = {("training", "epochs"): "steps", ("training", "steps"): "epochs"}.get(tuple(map(str, path)))
+    other = {"training.epochs": "steps", "training.steps": "epochs"}.get(".".join(map(str, path)))
     if other and value is not None:
         node.pop(other, None)  # a length given on the command line replaces the file's, whichever it was
     node[last] = value

@@ -71,7 +71,7 @@ def peak(request: Request) -> Memory:
     if gpu is None:
         parts["checkpoint copy"] = 12 * parameters.count(shape.encoding, shape.model)
         total = sum(parts.values())
-        ends = (total * (1 - CPU_BAR), total, total * (1 + CPU_BAR))
+        ends = (total * (1 - CPU_BAR), float(total), total * (1 + CPU_BAR))
     else:
         workspaces = 2 * CUBLAS_WORKSPACE["hopper and later" if _capability(gpu) >= 9 else "before"]
         dataset = request.frames * 4 * traced.atoms(shape)["R"]
@@ -80,7 +80,7 @@ def peak(request: Request) -> Memory:
         tensors, slack = held.total + workspaces, traced.slack()
         fixed = [context + dataset for context in CUDA_CONTEXT]
         ends = (
-            tensors + fixed[0],
+            float(tensors + fixed[0]),
             tensors * slack.likely + fixed[1],
             tensors * slack.most * SCRATCH + slack.extra + fixed[2],
         )

@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ VOCABS = {"action": 401, "jumps": 131, "character": 139, "l_cancel": 149, "hurtb
 VOCABS |= {"last_attack": 163, "state_age_embed": 167, "stage": 173}
 WIDTHS = dict(zip(VOCABS, (233, 239, 241, 269, 271, 277, 281, 283, 293), strict=True))
 BATCH, CHUNK, CHUNKS, FILL, NOISY, SAMPLE = 1009, 509, 251, 257, 229, 9973
-MODEL = {"d_model": 211 * 223, "expand": 3, "headdim": 211, "d_state": 227, "d_conv": 4}
+MODEL: dict[str, Any] = {"d_model": 211 * 223, "expand": 3, "headdim": 211, "d_state": 227, "d_conv": 4}
 CONSTANTS = (*range(129), trace.LOOKUP, KEPT_STEPS)  # lengths that depend on no shape: players, buttons, bits
 TIE = 2e-4  # a moment that is higher by a smaller share is not kept
 COMPOSED = ("B", "K", "K+1", "Q", "c", "H", "N", "P", "S")
@@ -121,7 +122,7 @@ def winners(form: Mapping[str, object], candidates: list[Moment], *, count: int 
     return [candidates[index] for index in sorted(kept)]
 
 
-_TESTS = (
+_TESTS: tuple[Callable[[str], bool], ...] = (
     lambda phase: phase.endswith("2"),  # only with gradient accumulation
     lambda phase: phase.startswith(traced.STEP) and not phase.endswith("2"),
     lambda phase: phase == "evaluate",
@@ -132,12 +133,11 @@ _TESTS = (
 def total(moment: Moment, shape: traced.Shape) -> int:
     """Bytes that are held at that moment in a step of that shape."""
     sizes, layers = traced.atoms(shape), shape.model.n_layers - 1
-    return sum(
-        factor * count * prod(sizes[name] for name in term)
-        for both in moment.parts.values()
-        for factor, polynomial in zip((1, layers), both, strict=True)
-        for term, count in polynomial.items()
-    )
+    held = 0
+    for fixed, each in moment.parts.values():
+        held += sum(count * prod(sizes[name] for name in term) for term, count in fixed.items())
+        held += layers * sum(count * prod(sizes[name] for name in term) for term, count in each.items())
+    return int(held)
 
 
 def accumulated(shape: traced.Shape) -> traced.Shape:
@@ -150,7 +150,7 @@ def shapes(form: Mapping[str, object], count: int, seed: int) -> Iterator[traced
     rng = random.Random(seed)
 
     def size(low: int, high: int) -> int:
-        return round(low * (high / low) ** rng.random())
+        return round(float(low * (high / low) ** rng.random()))
 
     for _ in range(count):
         headdim = rng.choice((16, 32, 64, 128))
@@ -216,7 +216,8 @@ class _Held:
 
     def _term(self, block: Block) -> tuple[int, tuple[str, ...]]:
         """(constant, dimensions) whose product is the block's size in bytes."""
-        constant, names = block.itemsize, []
+        constant = block.itemsize
+        names: list[str] = []
         for length in block.shape:
             if length not in self.lengths:
                 raise ValueError(f"no dimension of the shape explains the length {length} of {block.shape}")
@@ -272,12 +273,12 @@ def _highest(less: _Held, more: _Held, phase: str) -> tuple[str, _State, _State]
 
 def _moment(phase: str, less: _State, more: _State) -> Moment:
     """What a layer adds is the difference; what is fixed is what would be held with the last layer alone."""
-    parts = {}
+    parts: dict[str, tuple[Polynomial, Polynomial]] = {}
     for name, held in more.items():
         each = {term: count - less[name].get(term, 0) for term, count in held.items()}
         each |= {term: -count for term, count in less[name].items() if term not in held}
         fixed = {term: held.get(term, 0) - 3 * count for term, count in each.items()}
-        both = tuple({term: count for term, count in p.items() if count} for p in (fixed, each))
-        if any(both):
-            parts[name] = both
+        fixed, each = ({term: count for term, count in p.items() if count} for p in (fixed, each))
+        if fixed or each:
+            parts[name] = fixed, each
     return Moment(phase, parts)

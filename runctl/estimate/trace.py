@@ -153,7 +153,7 @@ class Rehearsal(loop.Loop):
     def __init__(self, config: RunConfig, device: torch.device, say: Say = lambda phase, part: None) -> None:
         training = config.training
         self.config, self.say = config, say
-        self.job: _Job = _Job(config, device, say)
+        self.job: Any = _Job(config, device, say)
         model = self.job.model
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         generator = None if device.type == "meta" else torch.Generator(device)
@@ -188,7 +188,7 @@ class Rehearsal(loop.Loop):
         super().step()
         self.say("between", "")
 
-    def evaluate(self, chosen: Tensor | None = None) -> dict[str, float | None]:  # type: ignore[override]
+    def evaluate(self, chosen: Tensor | None = None) -> dict[str, float | None]:
         """One batch of validation."""
         self.job.passes = 0
         self.say("evaluate", "")
@@ -207,7 +207,7 @@ class Rehearsal(loop.Loop):
         """What the job does once on the device before it trains."""
         self.say("load", "scales")
         context, job = self.config.model.context_len, self.job
-        frames = np.zeros((context + 2, job.record_bytes), np.uint8)
+        frames: Any = np.zeros((context + 2, job.record_bytes), np.uint8)
         job.model.measure(frames, np.zeros(sample, np.int64), context)
         self.say("between", "")
 
@@ -225,7 +225,7 @@ class _Job(WorldModelJob):
                 self.model = WorldModel(config.encoding, config.model, layout, delta_target=delta)
         else:
             self.model = WorldModel(config.encoding, config.model, layout, delta_target=delta).to(device)
-        keys = np.arange(LOOKUP, dtype=np.int64)
+        keys: Any = np.arange(LOOKUP, dtype=np.int64)
         self._lookup = Lookup(keys, keys * 0, config.encoding.character_vocab, config.encoding.state_age_embed_vocab)
         self.buffer: Tensor | None = None
         self._watch()
@@ -243,7 +243,7 @@ class _Job(WorldModelJob):
         del starts
         return self.buffer.view(torch.uint8).view(len(windows), -1, self.record_bytes)
 
-    def loss(self, batch: Tensor, **options: Any) -> Any:  # type: ignore[override]
+    def loss(self, batch: Tensor, **options: Any) -> Any:
         result = super().loss(batch, **options)
         self.say(f"backward {self.passes}", "loss")
         return result

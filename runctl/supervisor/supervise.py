@@ -192,6 +192,8 @@ class _Attempt:
         at = checkpoint.get("step") if isinstance(checkpoint, dict) else None
         if isinstance(at, int) and at != self.checkpoint_step:
             self.checkpoint_step = at
+            if at > self.base_step and not self.seen_first_step:
+                self._first_step()  # a short run may be at its end before the first look
             self.events.add("checkpoint", step=at)
 
     def _first_step(self) -> None:

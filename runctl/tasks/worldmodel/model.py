@@ -5,9 +5,9 @@
 
 Floats are standardised by constants measured on training frames (`measure`): in scaled units a velocity is a hundredth
 of a position, and an optimizer whose steps have one size would need long to find weights a hundred times as large.
-After 256,000 windows of real games every part of the loss was lower with it. Both players share the constants, and
-binaries and controllers stay as they are: a rare button would become a huge number. The constants are buffers, saved
-with the weights; they are no parameters.
+After 256,000 windows of real games the loss was 3.51 with it and 3.64 without (one seed). Both players share the
+constants, and binaries and controllers stay as they are: a rare button would become a huge number. The constants are
+buffers, saved with the weights; they are no parameters.
 
 The heads of numbers start at zero, so an untrained model repeats the last frame, or with `delta_target: residual`
 the last movement: training begins at the baseline that it has to beat. The last block is computed at its last
