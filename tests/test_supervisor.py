@@ -236,6 +236,7 @@ def test_a_full_disk_does_not_lose_the_end_of_a_run(tmp_path: Path) -> None:
         record.write_json(run.run, record.read_json(run.run) | {"command": [sys.executable, "-c", script]})
         with supervised(run):
             found = until(run, in_state(*ENDED))
+            until(run, lambda _: run.summary.exists())
         assert found.state == "failed"
         assert record.read_json(run.attempt(1).exit)["exit_code"] == 1
         assert record.read_json(run.summary)["state"] == "failed"
