@@ -10,4 +10,9 @@ step runctl preflight "$config" --set data.encoded=data/demo
 printf '\n\033[1m$ runctl launch %s --set data.encoded=data/demo --detach\033[0m\n' "$config" >&2
 run=$(runctl launch "$config" --set data.encoded=data/demo --detach)
 step runctl status "$run" --watch
-step runctl status "$run"
+cat >&2 <<END
+
+Next: kill one and resume it:   runctl launch $config --detach; kill -9 its trainer; runctl status; runctl resume RUN
+      your own replays:         runctl encode configs/melee-small.yaml --replays FOLDER; runctl launch configs/melee-small.yaml
+      (these commands are in .venv/bin: . .venv/bin/activate)
+END

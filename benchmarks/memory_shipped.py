@@ -33,7 +33,8 @@ def main(count: int) -> int:
         sizes.append(total)
     spread, took = sorted(map(abs, off)), sorted(took)
     print(f"{len(off)} shapes, {min(sizes) / 1e6:.1f}M to {max(sizes) / 1e6:.0f}M parameters")
-    print(f"off by: median {spread[len(off) // 2]:.4%}, p95 {spread[int(0.95 * len(off))]:.4%}, worst {spread[-1]:.4%}, "
+    print(f"off by: median {spread[len(off) // 2]:.4%}, p95 {spread[int(0.95 * len(off))]:.4%}, "
+          f"worst {spread[-1]:.4%}, "
           f"lowest {min(off):+.4%}")  # fmt: skip
     print(f"an answer takes {took[len(took) // 2] * 1000:.1f} ms (median), {took[-1] * 1000:.1f} ms (worst)")
     return int(spread[int(0.95 * len(off))] > 0.02 or min(off) < -0.01)
