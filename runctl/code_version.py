@@ -52,9 +52,10 @@ _SECRET_FILES = (
     "*credential*",
     "*token*",
 )
-_NAME = r"(?i:api[_-]?key|secret([_-]?key)?|token|passw(or)?d|credentials?|authorization)"
+_NAME = r"(?i:api[_-]?key|access[_-]?key|secret([_-]?key)?|token|passw(or)?d|credentials?|authorization)"
 _SECRET_LINE = re.compile(
-    rf"{_NAME}[\"']?\s*[:=]\s*(Bearer )?[\"'][^\"'\s]{{8,}}[\"']"  # key = "value"
+    rf"{_NAME}([\"'\])]*\s*[:=]|[\"']\s*,)\s*(Bearer )?[\"'][^\"'\s]{{8,}}[\"']"  # key = "value", ["key"] = "value"
+    r"|\bkey\s*=\s*[\"'][\w-]{20,}[\"']|\beyJ[\w-]{8,}\.[\w-]+"  # login(key="value"), a JSON web token
     rf"|{_NAME}\s*[:=]\s*(?=\S*\d)[\w+/-]{{16,}}\s*$"  # key: value
     r"|\b[A-Z][A-Z0-9_]*(KEY|SECRET|TOKEN|PASSWORD|PASSWD)[A-Z0-9_]*=[^\s=]{8,}"  # KEY=value
     r"|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[baprs]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY"
@@ -81,7 +82,7 @@ def read(project: Path) -> CodeVersion:
     if commit is None:
         return CodeVersion(None, None, "", "not in a git repository with a commit, or git is not installed")
     changed = _git(project, "diff", "--name-only", "-z", "HEAD") or ""
-    new = _git(project, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    new = _git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", ":(exclude)runs") or ""
     kept = [name for name in changed.split("\0") if name and not _is_secret(name)]
     left_out = [name for name in (changed + new).split("\0") if name and _is_secret(name)]
     root = Path((_git(project, "rev-parse", "--show-toplevel") or str(project)).strip())
@@ -109,10 +110,16 @@ def _as_new(project: Path, name: str) -> str:
 
 
 def _clean(diff: str) -> str:
-    lines = [
-        f"{line[:1]}[a line that looks like a secret]\n" if _SECRET_LINE.search(line) else line
-        for line in diff.splitlines(keepends=True)
-    ]
+    lines, in_key = [], False
+    for line in diff.splitlines(keepends=True):
+        in_key = (
+            (in_key or line.rstrip().endswith("PRIVATE KEY-----"))
+            and line[:1] in "+- "
+            and not line.startswith(("+++", "--- "))
+        )
+        secret = in_key or _SECRET_LINE.search(line)
+        lines.append(f"{line[:1]}[a line that looks like a secret]\n" if secret else line)
+        in_key = in_key and "-----END" not in line
     text = "".join(lines)
     return text if len(text) <= _DIFF_BYTES else text[:_DIFF_BYTES] + f"\n# cut at {_DIFF_BYTES} characters\n"
 

@@ -91,8 +91,10 @@ def _copy_checkpoint(folder: Path, target: Path) -> list[Path]:
         )
     copied = []
     for name, expected in files.items():
+        if Path(name).name != name or not isinstance(expected, dict):
+            raise CheckpointError(f"checkpoint {folder.name} has a manifest that names {name!r}: nothing was copied")
         digest = _copy(folder / name, target / name)
-        if digest is None or digest != (expected or {}).get("sha256"):
+        if digest is None or digest != expected.get("sha256"):
             wrong = "differs from its sha256" if digest else "is missing"
             raise CheckpointError(
                 f"checkpoint {folder.name} is damaged: {name} {wrong}",

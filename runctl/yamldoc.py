@@ -24,6 +24,7 @@ MAX_VALUES = 100_000
 Path = tuple[str | int, ...]
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FLOAT = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")  # YAML 1.2 floats that YAML 1.1 reads as text
+_LEADING_ZERO = re.compile(r"[-+]?0[\d_]*\d")
 
 
 class YamlError(UsageError):
@@ -237,6 +238,11 @@ class _Builder:
         )
         if tag in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
             return event.value
+        if not event.style and event.tag is None and tag.endswith((":int", ":float")):
+            if ":" in event.value:  # YAML 1.1 counts in sixties: 1:30 would be 90
+                return event.value
+            if _LEADING_ZERO.fullmatch(event.value):  # and in eights: 0512 would be 330
+                return int(event.value.replace("_", ""))
         node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         try:
             return self.reader.construct_object(node)

@@ -99,6 +99,17 @@ def test_a_damaged_manifest_is_refused(run: record.RunDir, text: str) -> None:
         checkpoint.load(path, IDENTITY)
 
 
+@pytest.mark.parametrize("entry", [{}, {"model.safetensors": None}])
+def test_files_that_the_manifest_does_not_vouch_for_are_not_loaded(run: record.RunDir, entry: dict[str, Any]) -> None:
+    for step in (3, 4):
+        path = checkpoint.save(run, contents(step))
+    manifest = json.loads((path / "manifest.json").read_text())
+    record.write_json(path / "manifest.json", manifest | {"files": entry})
+    loaded = checkpoint.load_newest(run, IDENTITY)
+    assert loaded is not None
+    assert loaded.path.name == "step-000000003"
+
+
 def test_a_foreign_checkpoint_is_refused_naming_each_key_that_differs(run: record.RunDir) -> None:
     checkpoint.save(run, contents(3))
     other = IDENTITY | {"model.d_model": "128", "dataset": "xyz", "model.n_layers": "2"}

@@ -368,6 +368,7 @@ def test_another_encoding_or_other_bytes_are_refused_unless_overwritten(folder: 
 def test_a_folder_that_is_no_dataset_is_never_overwritten(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    (tmp_path / "out" / "manifest.json").write_text('{"name": "my web site"}')
     for overwrite in (False, True):
         with pytest.raises(RefusedError, match="not an encoded dataset"):
             run(folder, tmp_path / "out", overwrite=overwrite)

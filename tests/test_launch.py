@@ -204,6 +204,8 @@ def test_settings_that_the_local_backend_ignores_are_said(project: Path) -> None
     plan = launch.plan(config(project, "-c", "pass"), ["compute.memory=1GiB", "compute.retries=2"])
     assert any("compute.memory" in note for note in plan.notes)
     assert any("compute.retries" in note for note in plan.notes)
+    guarded = launch.plan(config(project, "-c", "pass", more="guards: [{when: nan, do: stop}]\n"))
+    assert any("guards are not watched" in note for note in guarded.notes)
 
 
 def test_a_supervisor_that_cannot_be_started_leaves_no_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,3 +296,30 @@ def test_the_code_version_has_changes_and_new_files_but_no_secrets(tmp_path: Pat
     assert "left out, may hold secrets: .env" in found.diff
     assert "abcdefgh12345678" not in found.diff
     assert "0123456789abcdef" not in found.diff
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'os.environ["WANDB_API_KEY"] = "SECRET12345"',
+        'os.environ.setdefault("HF_TOKEN", "SECRET12345")',
+        'wandb.login(key="SECRET1234567890123456")',
+        "token: eyJhbGciOiJI.SECRET.abc",
+        "AWS_SECRET_ACCESS_KEY: SECRETnFEMI/K7MDENG/bPxRfi",
+        "-----BEGIN RSA PRIVATE KEY-----\n+SECRETbody\n+-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_a_secret_is_not_kept_however_it_is_written(text: str) -> None:
+    kept = code_version._clean(f"--- /dev/null\n+++ b/train.py\n+before = 1\n+{text}\n+after = 2\n")
+    assert "SECRET" not in kept
+    assert "+before = 1\n" in kept
+    assert kept.endswith("+after = 2\n")
+
+
+def test_earlier_runs_are_no_code(tmp_path: Path) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "runs/old").mkdir(parents=True)
+    (tmp_path / "runs/old/run.json").write_text("{}\n")
+    assert code_version.read(tmp_path).dirty is False

@@ -22,7 +22,7 @@ from runctl.errors import RunctlError
 from runctl.train import checkpoint, device, evaluate, optimizer
 from runctl.train.control import Control
 from runctl.train.heartbeat import Heartbeat
-from runctl.train.loop import Outcome, Place, train
+from runctl.train.loop import Loop, Outcome, Place, train
 from runctl.train.sums import NonFinite
 from runctl.train.trackers import start
 
@@ -348,3 +348,27 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_keeps_the_older_checkpoint
     run = record.RunDir(tmp_path)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["latest", "step-000000010"]
     assert run.latest.read_text() == "step-000000010\n"
+
+
+def test_the_best_checkpoint_stays_if_its_validation_was_given_up_and_made_up_for(tmp_path: Path) -> None:
+    """The stop arrives in the validation of step 10, which turns out to be the best of all."""
+
+    class Best(TinyJob):
+        loop: Loop
+
+        def batch(self, windows: torch.Tensor, validation: bool) -> torch.Tensor:
+            if validation and self.loop.state.step == 10 and self.loop.place.attempt == 1:
+                self.loop.place.control._on_stop(signal.SIGTERM, None)
+            return super().batch(windows, validation)
+
+        def metrics(self) -> Any:
+            measured = super().metrics()
+            measured.compute = lambda: {"val/loss": 0.1 if self.loop.state.step == 10 else 0.9}  # type: ignore[method-assign]
+            return measured
+
+    settings = tiny_job.config(checkpoint={"every": "5 steps", "keep_last": 1, "keep_best": 1})
+    for number in (1, 2):
+        job = Best()
+        job.loop = Loop(job, settings, place(record.RunDir(tmp_path), settings, number))
+        job.loop.run()
+    assert {path.name for path in (tmp_path / "checkpoints").glob("step-*")} == {"step-000000010", "step-000000040"}

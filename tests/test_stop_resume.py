@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -186,4 +187,16 @@ def test_pull_refuses_a_damaged_checkpoint_and_leaves_nothing(tmp_path: Path) ->
     (run.checkpoint(5) / "model.safetensors").write_text("weights at 6")
     with pytest.raises(CheckpointError, match=r"model\.safetensors differs from its sha256"):
         pull.pull(run, tmp_path / "results")
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_pull_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    run = make(tmp_path, "run")
+    outside = tmp_path / "runs" / "evil.txt"
+    outside.write_text("evil")
+    files = {"../../../evil.txt": {"sha256": hashlib.sha256(b"evil").hexdigest()}}
+    manifest = {"kind": "checkpoint", "step": 5, "files": files}
+    record.write_json(run.checkpoint(5) / "manifest.json", manifest)
+    with pytest.raises(CheckpointError, match="nothing was copied"):
+        pull.pull(run, tmp_path / "results", "latest")
     assert list((tmp_path / "results").iterdir()) == []

@@ -176,3 +176,17 @@ def test_the_real_package_online_without_a_login_fails_visibly_and_the_run_succe
     run = run_real(tmp_path, "online")
     assert record.read_json(run.attempt(1).heartbeat)["tracking"]["wandb"].startswith("failed: UsageError")
     assert record.read_json(run.attempt(1).result)["outcome"] == "succeeded"
+
+
+def test_wandb_continues_the_run_itself_and_never_one_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, ids = tiny_job.config(tracking={"wandb": "online"}), []
+    for folder, created in (("mine", 1.0), ("mine", 1.0), ("theirs", 2.0)):
+        fake = FakeWandb()
+        monkeypatch.setitem(sys.modules, "wandb", fake)
+        run = record.RunDir(tmp_path / folder / "quickstart")
+        record.write_json(run.run, {"created": created})
+        start(config, {}, run).finish("succeeded", timeout=5.0)
+        ids.append(fake.given["id"])
+    assert ids[0] == ids[1] != ids[2]

@@ -110,3 +110,10 @@ def test_what_pyyaml_writes_is_read_back(tree):
 def test_any_text_is_read_or_refused_and_never_crashes(text):
     with contextlib.suppress(yamldoc.YamlError):
         yamldoc.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1:30", "1:30"), ("1:30.5", "1:30.5"), ("0512", 512), ("0x10", 16), ("0", 0)]
+)
+def test_numbers_are_what_they_look_like_and_nothing_counts_in_sixties_or_eights(text, value):
+    assert yamldoc.parse(f"a: {text}").data == {"a": value}

@@ -96,8 +96,8 @@ class Model(Section):
 class Training(Section):
     """One optimizer step reads `batch_size × accumulation` windows. Steps and epochs are totals of the run."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="passes over the data, in total")
-    steps: Annotated[int, Field(ge=1)] | None = Field(None, description="optimizer steps, in total")
+    epochs: Annotated[float, Field(gt=0, le=1e9)] | None = Field(None, description="passes over the data, in total")
+    steps: Annotated[int, Field(ge=1, le=10**15)] | None = Field(None, description="optimizer steps, in total")
     batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = Field(512, description="windows per forward pass")
     accumulation: Annotated[int, Field(ge=1, le=100_000)] = Field(1, description="forward passes per optimizer step")
     lr: Annotated[float, Field(gt=0)] = Field(3e-4, description="peak learning rate of AdamW")
@@ -113,7 +113,9 @@ class Training(Section):
     ss_noise_scale: Weight = Field(0.1, description="standard deviation of the noise, in scaled units")
     ss_anneal_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="epochs until the full rate")
     ss_corrupt_frames: Annotated[int, Field(ge=1)] = Field(3, description="the last n frames of a window")
-    seed: int | None = Field(None, description="null: 0, and preflight says so")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        None, description="null: 0, and preflight says so"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads; null: all cores")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = Field(50, description="optimizer steps between metric rows")

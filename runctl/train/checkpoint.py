@@ -41,6 +41,7 @@ from runctl.errors import CheckpointError
 
 SCHEMA_VERSION = 1
 TENSOR_FILES = ("model", "optimizer", "state")
+FILES = (*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json")
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -123,7 +124,10 @@ def load(path: Path, identity: Mapping[str, str]) -> Loaded:
     if manifest is None:
         raise Damaged(f"checkpoint {path.name} has no readable manifest.json")
     _check_identity(path, manifest, identity)
-    for name, expected in manifest["files"].items():
+    for name in FILES:
+        expected = manifest["files"].get(name)
+        if not isinstance(expected, dict):
+            raise Damaged(f"checkpoint {path.name} is damaged: its manifest.json has no sha256 of {name}")
         _verify(path / name, expected)
     try:
         tensors = {name: load_file(path / f"{name}.safetensors") for name in TENSOR_FILES}

@@ -104,8 +104,8 @@ class Loop:
         self.resume()
         self.rehearse()
         self.place.heartbeat.phase("training", "; ".join(self.notes))
-        if self.state.step and self.owes_validation():
-            self.validate()
+        if self.state.step and self.owes_validation() and self.validate():
+            self.save()  # once more, with the value that it is kept by
         self.job.model.train()
         while self.state.step < self.plan.total_steps and not self.place.control.stopping:
             self.step()

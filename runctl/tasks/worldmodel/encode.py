@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runctl import record
 from runctl.config.model import Encoding
 from runctl.errors import DataError, RefusedError, RunctlError
 from runctl.tasks.worldmodel import dataset, manifests, partial
@@ -201,7 +202,7 @@ def _current(
     try:
         opened = dataset.open(out)
     except DataError:
-        if overwrite and (not out.is_dir() or not any(out.iterdir()) or (out / dataset.MANIFEST).exists()):
+        if overwrite and _left_by_encode(out):
             return None
         message = f"{out} exists and is not an encoded dataset that can be read"
         raise RefusedError(message, hint="choose another place with --out, or remove it") from None
@@ -213,6 +214,13 @@ def _current(
         return None
     what = "other sources" if found["encoding_digest"] == digest else "another encoding"
     raise RefusedError(f"{out} was encoded with {what}", hint="replace it with --overwrite, or choose another --out")
+
+
+def _left_by_encode(out: Path) -> bool:
+    """Whether what cannot be opened is a damaged dataset or an empty folder: nothing else is ever replaced."""
+    manifest = record.read_json(out / dataset.MANIFEST)
+    known = isinstance(manifest, dict) and manifest.get("kind") == dataset.KIND
+    return out.is_dir() and (known or (out / dataset.FRAMES).exists() or not any(out.iterdir()))
 
 
 def _report(

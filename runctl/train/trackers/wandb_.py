@@ -8,6 +8,8 @@ environment, no machine data. A config's `command` section may hold secrets in `
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import queue
 import threading
@@ -96,7 +98,7 @@ class Wandb:
             project=self._tracking.project or "runctl",
             entity=self._tracking.entity,
             name=self._run.name,
-            id=self._run.name,
+            id=_identity(self._run),
             resume="allow",
             config=self._config,
             settings=settings,
@@ -104,3 +106,11 @@ class Wandb:
         remote.define_metric("step")
         remote.define_metric("*", step_metric="step")
         return remote
+
+
+def _identity(run: record.RunDir) -> str:
+    """The same for every attempt of a run, and another for any other run that bears its name: names are unique in
+    one project folder only, and wandb would append to a colleague's run."""
+    about = record.read_json(run.run) or {}
+    told = json.dumps([about.get("created"), about.get("project"), (about.get("environment") or {}).get("host")])
+    return f"{run.name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
