@@ -213,7 +213,11 @@ def uninterrupted() -> Iterator[None]:
 
 def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
     root = record.runs_root(plan.project)
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "runs are kept there: move what stands in its place, or make the folder writable"
+        raise UsageError(f"cannot make the folder {root}: {error.strerror}", hint=hint) from None
     temporary = root / f".launch-{os.getpid()}-{time.time_ns()}.tmp"
     try:
         write_start(temporary / "attempts" / "1", from_step=0, checkpoint=None, code=None)

@@ -70,6 +70,9 @@ def test_all_problems_come_at_once_with_their_places(write):
         ("encoding: {press_events: true}", "encoding.press_events: True is not supported"),
         ("encoding: {lookahead: 1}", "encoding.lookahead: 1 is not supported"),
         ("training: {epochs: 1, num_epochs: 2}", "are one setting, given twice"),
+        ("task: command\ncommand: {argv: [x], env: {HF_TOKEN: abc}}", "command.env.HF_TOKEN looks like a secret"),
+        ("compute: {timeout: 0}", "compute.timeout: must be greater than 0"),
+        ("budget: {max_hours: 0}", "budget.max_hours: must be greater than 0"),
         ("seed: 1\nseed: 2", "'seed' is given twice; first at line 1"),
     ],
 )

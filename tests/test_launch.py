@@ -186,6 +186,14 @@ def test_an_allowance_with_nothing_to_allow_is_said_and_not_recorded(project: Pa
     assert "--allow CK101: nothing to allow, not recorded" in plan.notes
 
 
+def test_a_file_where_the_runs_belong_is_one_clear_message(project: Path) -> None:
+    (project / "runs").write_text("in the way")
+    done = runctl("launch", str(config(project, "true")), "--detach")
+    assert done.returncode == 2
+    assert "cannot make the folder" in done.stderr
+    assert "defect" not in done.stderr
+
+
 def test_an_invalid_config_is_not_launched(project: Path) -> None:
     with pytest.raises(ConfigError):
         launch.plan(config(project, "-c", "pass", more="unknown: 1\n"))

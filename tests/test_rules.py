@@ -172,10 +172,17 @@ def test_a_damaged_manifest_is_a_finding_or_not_checked_never_a_crash(tmp_path: 
         assert "DA103" not in report.coverage.checked
 
 
+def test_games_too_short_for_one_window_are_an_error_before_they_are_simulated(tmp_path: Path) -> None:
+    config = "data: {simulate: {games: 4, seconds: 2}}\nmodel: {context_len: 200}\ntraining: {steps: 10}\n"
+    (found,) = [f for f in judge(Example(config, None), tmp_path).findings if f.rule == "DA102"]
+    assert (found.severity, found.line) == ("error", 2)
+    assert "no training window" in found.message
+
+
 def test_a_constant_stage_is_a_note_unless_it_is_zero(tmp_path: Path) -> None:
     config = "data: {encoded: data/encoded}\ntraining: {steps: 10}\n"
     manifest = (
-        '{"kind": "encoded-dataset", "frames": 9, "games": 2, "columns": {"stage": {"max": %d, "constant": true}}}'
+        '{"kind": "encoded-dataset", "frames": 9000, "games": 2, "columns": {"stage": {"max": %d, "constant": true}}}'
     )
     assert [f.severity for f in judge(Example(config, manifest % 31), tmp_path).findings] == ["note"]
     assert [f.severity for f in judge(Example(config, manifest % 0), tmp_path).findings] == ["error"]

@@ -158,6 +158,27 @@ def test_a_program_of_ones_own_succeeds_by_its_exit_code_alone(tmp_path: Path) -
     assert run.attempt(1).log.read_text() == f"hello 1 {tmp_path}\n"
 
 
+def test_a_program_behind_a_wrapper_gets_the_grace_period_too(tmp_path: Path) -> None:
+    """A shell script dies of SIGTERM at once and passes it on to nobody."""
+    saved = tmp_path / "saved"
+    program = (
+        "import signal, sys, time\n"
+        f"def save(*_):\n    time.sleep(0.5)\n    open({str(saved)!r}, 'w').close()\n    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    run = make(tmp_path, task="command", command={"argv": ["x"]})
+    wrapped = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, program]
+    record.write_json(run.run, record.read_json(run.run) | {"command": wrapped})
+    with supervised(run, grace=20.0) as pid:
+        until(run, lambda _: run.attempt(1).log.exists() and b"ready" in run.attempt(1).log.read_bytes())
+        os.kill(pid, signal.SIGTERM)
+        found = until(run, in_state(*ENDED))
+    assert found.state == "stopped"
+    assert saved.exists()
+
+
 def test_a_failed_program_is_explained_by_its_last_line(tmp_path: Path) -> None:
     run = make(tmp_path, task="command", command={"argv": ["x"]})
     script = "import sys; print('loading'); sys.exit('no such dataset')"
@@ -212,6 +233,12 @@ def test_the_result_is_judged_first_and_the_exit_code_second(
     result = None if outcome is None else {"outcome": outcome, "error": None}
     asked = None if stop is None else Stop(stop, "why")  # type: ignore[arg-type]
     assert judge(result, code, command=False, stop=asked).state == state
+
+
+def test_a_crash_while_stopping_is_not_called_stopped() -> None:
+    found = judge(None, -signal.SIGSEGV, command=False, stop=Stop("asked", "stopped on request"))
+    assert found.state == "failed"
+    assert "while it was stopping" in found.reason
 
 
 def test_a_lost_supervisor_means_failed_unless_a_result_says_otherwise() -> None:

@@ -58,12 +58,25 @@ def stop(supervisor: evidence.Identity) -> bool:
     return evidence.send(supervisor, signal.SIGTERM)
 
 
+_closers: dict[Path, int] = {}  # the closers that this process started, by run
+
+
 def end_leftover(run: record.RunDir, attempt: int, grace_seconds: float) -> None:
     """Start a closer for an attempt whose supervisor is lost: it ends the trainer's group and writes the record.
     Safe to call at any time and often: the run's lock lets one of them work."""
+    if run.path in _closers and _still_runs(_closers[run.path]):
+        return
     argv = [sys.executable, "-P", "-m", "runctl.supervisor", str(run.path), "--attempt", str(attempt)]
     with suppress(OSError):
-        _detached([*argv, "--grace", f"{grace_seconds:g}", "--close"], run)
+        _closers[run.path] = _detached([*argv, "--grace", f"{grace_seconds:g}", "--close"], run)
+
+
+def _still_runs(child: int) -> bool:
+    """Whether a process that this one started has not ended; reaps it if it has."""
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return False
 
 
 def _detached(argv: list[str], run: record.RunDir) -> int:

@@ -98,6 +98,11 @@ def _beyond_types(
     if config.task == "command" and config.command is None:
         hint = "add: command: {argv: [python, train.py]}"
         problems.append(_located(document, moved, ("task",), "task: command needs a command section", hint))
+    for name in config.command.env if config.command else ():
+        if re.search(r"(?i)api_?key|secret|token|passw|credential", name):
+            hint = f"export {name} in your shell: the program inherits it, and no record keeps it"
+            where = ("command", "env", name)
+            problems.append(_located(document, moved, where, f"command.env.{name} looks like a secret", hint))
     return problems
 
 

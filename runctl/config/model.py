@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from runctl.config.every import Every
 from runctl.units import parse_bytes, parse_duration
 
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_bytes)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -169,7 +169,7 @@ class Compute(Section):
 
 class Budget(Section):
     max_cost_usd: Weight | None = None
-    max_hours: Weight | None = None
+    max_hours: Scale | None = None
 
 
 class Guard(Section):

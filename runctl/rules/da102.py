@@ -49,6 +49,14 @@ SEVERITY: Severity = "error"
 
 
 def check(facts: Facts) -> Iterable[Finding]:
+    for which in ("train", "validation"):
+        if facts.get(f"data.{which}_windows") == 0 and facts.get("dataset.frames") != 0:
+            context, kind = facts.get("model.context_len"), {"train": "training"}.get(which, which)
+            message = f"no {kind} window: no game on that side is longer than model.context_len = {context} frames"
+            yield Finding(
+                message, at="model.context_len", fix="lower model.context_len, or encode longer or more games"
+            )
+            return
     place, folder = facts.need("dataset.place"), facts.need("dataset.folder")
     unreadable = facts.get("dataset.unreadable")
     here = facts.get("compute.backend") == "local"

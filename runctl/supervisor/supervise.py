@@ -141,6 +141,7 @@ class _Attempt:
             self._stopping(trainer)
             select.select([waker], [], [], _TICK_SECONDS)
             _drain(waker)
+        self._linger(trainer)
         self._look()
         process.end_group(trainer.pid)
         result, code = record.read_json(self.files.result), trainer.returncode
@@ -221,11 +222,21 @@ class _Attempt:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + self.grace_seconds
             self.events.add("stop_requested", kind=self.stop.kind, reason=self.stop.reason)
-            trainer.terminate()
+            if self.command:
+                process.signal_group(trainer.pid, signal.SIGTERM)  # a wrapper script does not pass it on
+            else:
+                trainer.terminate()
         elif time.monotonic() >= self.kill_at:
             self.forced = True
             self.events.add("signal", number=int(signal.SIGKILL), to="process group", pid=trainer.pid)
             process.signal_group(trainer.pid, signal.SIGKILL)
+
+    def _linger(self, trainer: subprocess.Popen[bytes]) -> None:
+        """A wrapper that was asked to stop is gone before the program in it has saved: leave that its grace."""
+        while self.command and self.kill_at is not None and not self.forced and evidence.members(trainer.pid):
+            self._look()
+            self._stopping(trainer)
+            time.sleep(_TICK_SECONDS)
 
     def _take_signals(self) -> int:
         """Handle signals by waking the loop; returns the descriptor to wait on."""

@@ -47,6 +47,12 @@ def judge(
         return Verdict("succeeded", "")
     if stop is not None:
         late = "; it did not end in time and was killed" if forced else ""
+        crashed = (
+            outcome is None and not command and not forced and returncode not in (None, -signal.SIGTERM, -signal.SIGINT)
+        )
+        if stop.kind == "asked" and crashed:
+            died = _signal_text(-returncode) if returncode and returncode < 0 else f"exit {returncode}"
+            return Verdict("failed", f"{died} while it was stopping: its last save may be missing")
         if stop.kind == "asked" and (outcome != "failed" or forced):
             return Verdict("stopped", stop.reason + late)
         if stop.kind != "asked":
