@@ -227,6 +227,18 @@ def test_a_supervisor_that_cannot_be_started_leaves_no_run(project: Path, monkey
     assert list((project / "runs").iterdir()) == []
 
 
+def test_without_torch_a_training_run_is_refused_before_it_exists(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project / "train.yaml"
+    path.write_text("data: {simulate: {games: 4}}\ntraining: {steps: 1}\n")
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ProviderError, match="torch is not installed") as caught:
+        launch.start(launch.plan(path))
+    assert "runctl[train]" in (caught.value.hint or "")
+    assert list((project / "runs").iterdir()) == []
+
+
 def test_ctrl_c_while_waiting_for_step_1_leaves_the_run_and_says_how_to_come_back(project: Path) -> None:
     path = config(project, "-c", "import os, time; print('up'); time.sleep(300)")
     argv = [sys.executable, "-m", "runctl", "launch", str(path)]

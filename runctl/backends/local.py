@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from runctl import evidence, record
 from runctl.backends import Request
+from runctl.errors import ProviderError
 from runctl.supervisor.supervise import importable
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
 
+_INSTALL = "install what training needs: pip install 'runctl[train]'"
 TRAINER = [sys.executable, "-P", "-m", "runctl.train"]
 
 
@@ -49,7 +52,11 @@ def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_se
 
 
 def submit(request: Request) -> int:
-    """Start the supervisor in a session of its own, so that no terminal's end reaches it; returns its pid."""
+    """Start the supervisor in a session of its own, so that no terminal's end reaches it; returns its pid.
+
+    Raises ProviderError where the built-in trainer could not even import torch."""
+    if request.trainer[: len(TRAINER)] == TRAINER and importlib.util.find_spec("torch") is None:
+        raise ProviderError("this environment cannot train: torch is not installed", hint=_INSTALL)
     return _detached(request.supervisor, record.RunDir(Path(request.run_dir)))
 
 
