@@ -1,4 +1,4 @@
-"""Estimated memory against what CUDA's allocator really took, for 12 configs: run it where there is a GPU.
+"""Estimated memory against what CUDA's allocator really took, for 14 configs: run it where there is a GPU.
 
     python benchmarks/gpu_memory.py [--json FILE]
 
@@ -15,19 +15,21 @@ import json
 import subprocess
 import sys
 
-ROWS = [  # width, layers, K, chunk, batch, precision, accumulation, scheduled sampling
-    (384, 4, 10, 10, 512, "fp32", 1, 0.0),
-    (384, 4, 10, 10, 512, "bf16", 1, 0.3),
-    (384, 4, 10, 10, 4096, "bf16", 1, 0.3),
-    (384, 4, 60, 30, 512, "bf16", 1, 0.3),
-    (384, 4, 60, 60, 512, "bf16", 1, 0.0),
-    (512, 6, 10, 10, 1024, "fp32", 2, 0.0),
-    (512, 6, 60, 20, 256, "bf16", 1, 0.0),
-    (768, 12, 100, 32, 64, "bf16", 1, 0.0),
-    (1024, 16, 10, 10, 512, "bf16", 4, 0.0),
-    (1024, 8, 256, 64, 16, "fp32", 1, 0.0),
-    (256, 4, 1024, 64, 8, "bf16", 1, 0.0),
-    (2048, 24, 10, 10, 64, "bf16", 1, 0.0),
+ROWS = [  # width, layers, K, chunk, batch, precision, accumulation, scheduled sampling, recompute
+    (384, 4, 10, 10, 512, "fp32", 1, 0.0, False),
+    (384, 4, 10, 10, 512, "bf16", 1, 0.3, False),
+    (384, 4, 10, 10, 4096, "bf16", 1, 0.3, False),
+    (384, 4, 60, 30, 512, "bf16", 1, 0.3, False),
+    (384, 4, 60, 60, 512, "bf16", 1, 0.0, False),
+    (512, 6, 10, 10, 1024, "fp32", 2, 0.0, False),
+    (512, 6, 60, 20, 256, "bf16", 1, 0.0, False),
+    (768, 12, 100, 32, 64, "bf16", 1, 0.0, False),
+    (768, 12, 100, 32, 64, "bf16", 1, 0.0, True),
+    (1024, 16, 10, 10, 512, "bf16", 4, 0.0, False),
+    (1024, 8, 256, 64, 16, "fp32", 1, 0.0, False),
+    (1024, 8, 256, 64, 64, "fp32", 2, 0.0, True),
+    (256, 4, 1024, 64, 8, "bf16", 1, 0.0, False),
+    (2048, 24, 10, 10, 64, "bf16", 1, 0.0, False),
 ]
 MIB = 1 << 20
 
@@ -44,7 +46,7 @@ def measured(row: tuple[object, ...], limit: int | None) -> dict[str, int | str]
     if limit is not None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
     rehearsal = trace.Rehearsal(trace.config_of(shape(row)), device)
-    rehearsal.measure(1000)
+    rehearsal.measure_scales(1000)
     rehearsal.step()
     rehearsal.step()
     rehearsal.evaluate()
@@ -63,11 +65,10 @@ def shape(row: tuple[object, ...]):  # type: ignore[no-untyped-def]
     from runctl.config.model import Encoding, Model
     from runctl.estimate.traced import Shape
 
-    width, layers, context, chunk, batch, precision, accumulation, sampling = row
+    width, layers, context, chunk, batch, precision, accumulation, sampling, recompute = row
     model = Model(d_model=width, n_layers=layers, context_len=context, chunk_size=chunk)
-    return Shape(
-        Encoding(state_age_as_embed=True), model, batch, precision, accumulation, 3 if sampling else 0, windows=1000
-    )
+    corrupt = 3 if sampling else 0
+    return Shape(Encoding(state_age_as_embed=True), model, batch, precision, accumulation, corrupt, 1000, recompute)
 
 
 def main() -> int:
@@ -95,7 +96,7 @@ def main() -> int:
         gpu = hardware.find("H100" if torch.cuda.get_device_capability()[0] >= 9 else "A100-80GB")
         print(f"{name} is not in the catalogue: estimated as a {gpu.name}", file=sys.stderr)
     found, bad = [], 0
-    print("MiB: width layers  K chunk batch dtype acc | tensors allocated       off | needs: low  likely    high"
+    print("MiB: width layers  K chunk batch dtype acc again | tensors allocated       off | needs: low  likely    high"
           " | reserved context")  # fmt: skip
     for number, row in enumerate(ROWS):
         asked = shape(row)
@@ -105,8 +106,9 @@ def main() -> int:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         room = guess.high - memory.CUDA_CONTEXT[2]
         over = subprocess.run([*command, "--limit", str(room)], capture_output=True, check=False).returncode != 0
-        width, layers, context, chunk, batch, precision, accumulation, _ = row
-        head = f"    {width:6} {layers:6} {context:4} {chunk:4} {batch:5} {precision} {accumulation:3} |"
+        width, layers, context, chunk, batch, precision, accumulation, _, again = row
+        head = f"    {width:6} {layers:6} {context:4} {chunk:4} {batch:5} {precision} {accumulation:3}"
+        head += f" {'yes' if again else 'no':>5} |"
         head += f" {tensors / MIB:7.0f}"
         span = f"{guess.low / MIB:10.0f} {guess.likely / MIB:7.0f} {guess.high / MIB:7.0f}"
         if done.returncode:

@@ -58,9 +58,18 @@ _SECRET_LINE = re.compile(
     r"|\bkey\s*=\s*[\"'][\w-]{20,}[\"']|\beyJ[\w-]{8,}\.[\w-]+"  # login(key="value"), a JSON web token
     rf"|{_NAME}\s*[:=]\s*(?=\S*\d)[\w+/-]{{16,}}\s*$"  # key: value
     r"|\b[A-Z][A-Z0-9_]*(KEY|SECRET|TOKEN|PASSWORD|PASSWD)[A-Z0-9_]*=[^\s=]{8,}"  # KEY=value
+    r"|passw(or)?d\s*[:=]\s*[\"'][^\"'\s]{3,}[\"']"
     r"|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[baprs]-[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|://[^/\s:@]+:[^/\s@]{3,}@"
 )
+# In files that are no code a value needs no quotes: `password: hunter2`, `TOKEN=abc`, `export DB_PASSWORD = x`.
+# What only looks like it is kept: `max_tokens: 5`, `pad_token: <pad>`, `token: ${TOKEN}`, `password: null`.
+_PLAIN_SECRET = re.compile(
+    rf"(?:^|[\s{{,;\"'-])[\w.-]*{_NAME}[\"']?\s*[:=]\s*[\"']?"
+    r"(?!(?i:null|none|true|false|yes|no|on|off|str|int)\b|~)[^\s<\[{$\"',}#][^\s\"',}]*"
+)
+_CODE = (".py", ".pyi", ".cu", ".cpp", ".c", ".h", ".rs")
+_MASK = "[a line that looks like a secret]"
 
 
 @dataclass(frozen=True)
@@ -81,18 +90,23 @@ def read(project: Path) -> CodeVersion:
     commit = _git(project, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return CodeVersion(None, None, "", "not in a git repository with a commit, or git is not installed")
-    changed = _git(project, "diff", "--name-only", "-z", "HEAD") or ""
-    new = _git(project, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", ":(exclude)runs") or ""
+    missed: list[str] = []
+    changed = _git(project, "diff", "--name-only", "-z", "HEAD", missed=missed) or ""
+    others = ("ls-files", "--others", "--exclude-standard", "-z", "--", ".", ":(exclude)runs")
+    new = _git(project, *others, missed=missed) or ""
     kept = [name for name in changed.split("\0") if name and not _is_secret(name)]
     left_out = [name for name in (changed + new).split("\0") if name and _is_secret(name)]
     root = Path((_git(project, "rev-parse", "--show-toplevel") or str(project)).strip())
-    diff = (_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *kept) or "") if kept else ""
+    whole = ("diff", "--no-color", "--no-ext-diff", "HEAD", "--", *kept)
+    diff = (_git(root, *whole, missed=missed) or "") if kept else ""
     names = [name for name in new.split("\0") if name and not _is_secret(name)]
     diff += "".join(_as_new(project, name) for name in names[:_NEW_FILES])
     if len(names) > _NEW_FILES:
         diff += f"# {len(names) - _NEW_FILES} more new files\n"
     diff += "".join(f"# left out, may hold secrets: {name}\n" for name in left_out)
-    return CodeVersion(commit.strip(), bool(changed or new), _clean(diff))
+    note = f"code.diff is not whole: {'; '.join(missed)}" if missed else None
+    dirty = bool(changed or new) or (None if missed else False)
+    return CodeVersion(commit.strip(), dirty, _clean(diff) + (f"# {note}\n" if note else ""), note)
 
 
 def _as_new(project: Path, name: str) -> str:
@@ -110,25 +124,38 @@ def _as_new(project: Path, name: str) -> str:
 
 
 def _clean(diff: str) -> str:
-    lines, in_key = [], False
+    lines, in_key, name = [], False, ""
     for line in diff.splitlines(keepends=True):
+        if line.startswith("+++ "):
+            name = line[4:].strip()
         in_key = (
             (in_key or line.rstrip().endswith("PRIVATE KEY-----"))
             and line[:1] in "+- "
             and not line.startswith(("+++", "--- "))
         )
-        secret = in_key or _SECRET_LINE.search(line)
-        lines.append(f"{line[:1]}[a line that looks like a secret]\n" if secret else line)
+        plain = not name.endswith(_CODE) and not line.startswith(("+++ ", "--- ", "@@"))
+        secret = in_key or _SECRET_LINE.search(line) or (plain and _PLAIN_SECRET.search(line[1:]))
+        lines.append(f"{line[:1]}{_MASK}\n" if secret else line)
         in_key = in_key and "-----END" not in line
     text = "".join(lines)
     return text if len(text) <= _DIFF_BYTES else text[:_DIFF_BYTES] + f"\n# cut at {_DIFF_BYTES} characters\n"
+
+
+def without_secrets(text: str) -> str:
+    """The text of a config for the record: a line that looks like a secret becomes a comment."""
+    found = [
+        f"# {_MASK}\n" if _SECRET_LINE.search(line) or _PLAIN_SECRET.search(line) else line
+        for line in text.splitlines(keepends=True)
+    ]
+    return "".join(found)
 
 
 def _is_secret(name: str) -> bool:
     return any(fnmatch.fnmatch(os.path.basename(name).lower(), pattern) for pattern in _SECRET_FILES)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str, missed: list[str] | None = None) -> str | None:
+    """What git prints; None if it cannot say, with the reason added to `missed`."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -137,6 +164,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
             check=True,
             stdin=subprocess.DEVNULL,
         )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode("utf-8", errors="replace")
+        return done.stdout.decode("utf-8", errors="replace")
+    except subprocess.TimeoutExpired:
+        why = f"did not end within {_GIT_SECONDS:g} s"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        why = f"failed: {said[-1]}" if said else f"failed with exit {error.returncode}"
+    except OSError as error:
+        why = f"cannot be run: {error.strerror or error}"
+    if missed is not None:
+        missed.append(f"git {arguments[0]} {why}")
+    return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from runctl import hardware
+from runctl import hardware, machine, prices
 from runctl.config.model import Encoding, Model
-from runctl.errors import UsageError
-from runctl.estimate import memory, time_, traced
+from runctl.errors import RunctlError, UsageError
+from runctl.estimate import cost, families, family_peak, memory, time_, timing, traced
 from runctl.facts import Facts, NotChecked
-from runctl.units import format_duration, format_usd
+from runctl.project import Project
+from runctl.units import counted, format_duration
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,57 @@ class Length:
     why: str
 
 
-def derive(facts: Facts) -> None:
-    """Put `gpu*`, `estimate.*` and `run.*`, each with its basis or with the reason why it is unknown."""
+def derive(facts: Facts, project: Project) -> None:
+    """Put `gpu*`, `machine.*`, `compute.price`, `estimate.*` and `run.*`, each with its basis or with the reason why
+    it is unknown."""
+    _backend(facts)
+    _machine(facts, project)
     _gpu(facts)
     facts.derive("estimate.memory", "a trace of the step", lambda: _memory(facts))
-    facts.derive("estimate.time", "a stated model", lambda: _time(facts))
-    facts.derive("estimate.cost", "time × price", lambda: _cost(facts))
+    facts.derive("estimate.time", "the best pace that is known", lambda: timing.seconds(facts, project.root))
+    facts.derive("compute.price", "prices", lambda: cost.hourly(facts, _rates(facts.need("compute.backend"), project)))
+    facts.derive("estimate.cost", "time × price", lambda: _cost(facts, project))
+    facts.derive("estimate.worst_cost", "limits × price", lambda: cost.worst(facts, facts.need("compute.price")))
+    facts.derive("estimate.at_risk", "checkpoint.every", lambda: cost.at_risk(facts, facts.get("compute.price")))
     facts.derive("run.length", "the policy's long_run", lambda: _length(facts))
+
+
+def _backend(facts: Facts) -> None:
+    """`backend.problem`: why nothing can be launched there, with a hint; `backend.known`: whether it has that name."""
+    from runctl import backends  # its names only; imported here because backends stand above this room
+
+    backend = facts.get("compute.backend")
+    if backend is None:
+        return
+    try:
+        backends.check(backend)
+    except RunctlError as error:
+        facts.put("backend.problem", (error.message, error.hint), "derived", "compute.backend")
+        facts.put("backend.known", not isinstance(error, UsageError), "derived", "compute.backend")
+
+
+def _machine(facts: Facts, project: Project) -> None:
+    """`machine.*`: cores, memory and free disk of this machine, where the run is to be here; `host.memory` and
+    `host.disk`: those that the run has, here or where the config asks for them; `host.where`: in words."""
+    names = ("machine.cores", "machine.memory", "machine.disk")
+    if facts.get("compute.backend") != "local":
+        for name in names:
+            facts.miss(name, "the run is not to be on this machine")
+        for name in ("memory", "disk"):
+            asked = facts.get(f"compute.{name}")
+            if asked is None:
+                facts.miss(f"host.{name}", f"compute.{name} does not say what the run has")
+            else:
+                facts.put(f"host.{name}", asked, "derived", f"compute.{name}")
+        return
+    facts.put("machine.cores", len(os.sched_getaffinity(0)), "measurement", "this machine")
+    for name, size in (("memory", machine.memory_bytes()), ("disk", machine.free_bytes(project.root))):
+        if size is None:
+            for key in (f"machine.{name}", f"host.{name}"):
+                facts.miss(key, f"this machine does not say how much {name} it has")
+        else:
+            for key in (f"machine.{name}", f"host.{name}"):
+                facts.put(key, size, "measurement", "this machine")
 
 
 def _gpu(facts: Facts) -> None:
@@ -65,6 +111,8 @@ def _used(facts: Facts) -> bool:
 
 def _memory(facts: Facts) -> memory.Memory:
     gpu = facts.need("gpu") if facts.need("gpu.used") else None
+    if facts.get("task") == "command":
+        return _declared(facts, gpu)
     training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
     shape = traced.Shape(
         encoding=Encoding(**{key: facts.need(f"encoding.{key}") for key in Encoding.model_fields}),
@@ -74,6 +122,7 @@ def _memory(facts: Facts) -> memory.Memory:
         accumulation=facts.get("training.accumulation", 1),
         corrupt=facts.need("training.ss_corrupt_frames") if training["scheduled_sampling"] else 0,
         windows=facts.get("data.train_windows"),
+        recompute=facts.get("training.activation_checkpointing", False),
     )
     try:
         return memory.peak(memory.Request(shape, gpu, facts.get("data.frames", 0)))
@@ -81,58 +130,25 @@ def _memory(facts: Facts) -> memory.Memory:
         raise NotChecked(f"the model cannot be estimated: {error}") from None
 
 
-def _time(facts: Facts) -> time_.Range:
-    if not facts.need("gpu.used"):
-        where = "this machine's CPU" if facts.get("compute.backend") == "local" else "the CPU there"
-        raise NotChecked(f"no measurement of this model on {where} yet")
-    steps, precision = facts.need("run.steps"), facts.need("training.precision")
-    gpu, dtype = facts.need("gpu"), "tf32" if precision == "fp32" and facts.get("training.tf32") else precision
-    if dtype not in gpu.peak:
-        raise NotChecked(f"the {gpu.name} has no {dtype}")
-    return time_.seconds(
-        examples=steps * facts.need("run.step_examples"),
-        passes=steps * facts.get("training.accumulation", 1),
-        flops_per_example=facts.need("model.flops"),
-        peak=gpu.peak[dtype],
-        top=max(gpu.peak.get("bf16", 0.0), gpu.peak.get("fp16", 0.0)),
-        layers=facts.need("model.n_layers"),
-        context_len=facts.need("model.context_len"),
-    )
-
-
-def _cost(facts: Facts) -> time_.Range:
-    backend = facts.need("compute.backend")
-    if backend == "local":
-        return time_.Range(0.0, 0.0, 0.0, "your own machine" + _elsewhere(facts), True)
-    return _priced(facts, backend)
-
-
-def _elsewhere(facts: Facts) -> str:
-    """What the same run would cost where its GPU has a price."""
+def _declared(facts: Facts, gpu: hardware.Gpu | None) -> memory.Memory:
+    """Of a program of one's own, as far as its config declares the model."""
     try:
-        there = _priced(facts, "modal") if facts.get("gpu") else None
-    except NotChecked:
-        return ""
-    return f"; at modal {format_usd(there.low)} to {format_usd(there.high)}" if there else ""
+        return family_peak.peak(family_peak.Request(facts.need("model.declared"), gpu, facts.get("gpu.count", 1)))
+    except families.Incomplete as missing:
+        raise NotChecked(str(missing)) from None
 
 
-def _priced(facts: Facts, backend: str) -> time_.Range:
-    """USD of one attempt at a provider's list prices for the GPU and the CPU cores that are asked for."""
-    provider = hardware.catalogue().providers.get(backend)
-    if provider is None:
-        raise NotChecked(f"no prices are known for the backend {backend}")
-    time, gpu = facts.need("estimate.time"), facts.get("gpu")
-    price = hardware.price(gpu, backend) if gpu else None
-    if gpu and price is None:
-        raise NotChecked(f"no price is known for a {gpu.name} at {backend}")
-    cores = facts.get("compute.cpu") or 0
-    hourly = (price.usd_per_hour * facts.need("gpu.count") if price else 0.0) + cores * (
-        provider.cpu_core_hour_usd or 0
-    )
-    source = price.source if price else provider.source
-    basis = f"${hourly:.2f}/h for GPU and CPU ({source})"
-    basis += f"; {provider.missing}" if provider.missing else ""
-    return time_.cost(time, hourly, basis, provider.allowance)
+def _rates(backend: str, project: Project) -> prices.Rates | None:
+    return prices.of(backend, project.prices, prices.live(project.root, backend))
+
+
+def _cost(facts: Facts, project: Project) -> time_.Range:
+    price = facts.need("compute.price")
+    if price.usd == 0:
+        time = facts.get("estimate.time")
+        there = cost.elsewhere(facts, time, _rates("modal", project)) if price.basis == cost.YOUR_OWN else ""
+        return time_.Range(0.0, 0.0, 0.0, price.basis + there, True)
+    return cost.attempt(facts.need("estimate.time"), price)
 
 
 def _length(facts: Facts) -> Length:
@@ -142,7 +158,7 @@ def _length(facts: Facts) -> Length:
     if time is not None and time.likely > limit:
         return Length(True, f"about {format_duration(time.likely)}")
     if steps is not None and steps > limit_steps and (time is None or not time.measured):
-        return Length(True, f"{steps:,} steps")
+        return Length(True, counted(steps, "step"))
     if time is None and steps is None:
         raise NotChecked(f"how long the run is: {facts.why('run.steps')}")
-    return Length(False, f"{steps:,} steps" if time is None else f"about {format_duration(time.likely)}")
+    return Length(False, counted(steps, "step") if time is None else f"about {format_duration(time.likely)}")

@@ -6,10 +6,12 @@ what to do) and its exit code. Anything else that escapes is a defect of runctl 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -32,14 +34,51 @@ class RunctlError(Exception):
 
     exit_code = Exit.USAGE
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, run: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.run = run
+        self.data: dict[str, Any] = {}  # what `--json` prints beside the error
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as `--json` prints it; a run that it is about is named."""
+        found = {"message": self.message, "hint": self.hint, "exit_code": int(self.exit_code)}
+        return found | ({"run": self.run} if self.run else {})
 
 
 class UsageError(RunctlError):
     """A wrong argument, a missing file, a YAML file that cannot be parsed, a run name that cannot be."""
+
+
+class PlaceError(UsageError):
+    """The place to write to is full, read-only or not ours."""
+
+
+_PLACES = {
+    errno.ENOSPC: ("no space left on {}", "make room there, then give the same command again"),
+    errno.EDQUOT: ("the disk quota is used up on {}", "make room there, then give the same command again"),
+    errno.EFBIG: ("{} may not grow any further", "raise the limit on the size of files (ulimit -f), or make room"),
+    errno.EROFS: ("{} is on a read-only file system", "give a place that can be written to"),
+    errno.EACCES: ("no permission for {}", "make it readable and writable for you, or give another place"),
+    errno.EPERM: ("no permission for {}", "make it readable and writable for you, or give another place"),
+}
+
+
+def of_place(error: OSError, place: object = None) -> PlaceError | None:
+    """What a full, read-only or forbidden disk means to a person; None for any other error of the system.
+
+    `place` is where the command writes: the error itself names a file only where it was opened."""
+    if error.errno not in _PLACES:
+        return None
+    message, hint = _PLACES[error.errno]
+    return PlaceError(message.format(error.filename2 or error.filename or place or "the disk"), hint=hint)
+
+
+class Internal(RunctlError):
+    """A defect of runctl itself, told in the same form as what a person can fix."""
+
+    exit_code = Exit.INTERNAL
 
 
 class RefusedError(RunctlError):
@@ -58,12 +97,6 @@ class RunFailed(RunctlError):
     """A run failed, was stopped or is lost."""
 
     exit_code = Exit.RUN_FAILED
-
-
-class RunKilled(RunctlError):
-    """A guard ended the run."""
-
-    exit_code = Exit.RUN_KILLED
 
 
 class WaitTimeout(RunctlError):
@@ -98,6 +131,9 @@ class Problem:
     def where(self) -> str:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
+    def to_json(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("rule", "message", "file", "line", "column", "hint")}
+
 
 class ConfigError(RunctlError):
     """A config that reads as YAML but is not a valid `RunConfig`: carries every problem at once."""
@@ -108,8 +144,11 @@ class ConfigError(RunctlError):
         self.problems = tuple(problems)
         super().__init__(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)} in the config")
 
+    def to_json(self) -> dict[str, Any]:
+        return super().to_json() | {"problems": [problem.to_json() for problem in self.problems]}
 
-def did_you_mean(given: str, known: Sequence[str]) -> str | None:
-    """A hint that names the nearest known word, or None if none is near."""
-    near = get_close_matches(given, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else None
+
+def did_you_mean(given: str, known: Sequence[str], most: int = 1) -> str | None:
+    """A hint that names the nearest known words, or None if none is near."""
+    near = get_close_matches(given, known, n=most, cutoff=0.6)
+    return "did you mean {}?".format(" or ".join(f"'{word}'" for word in near)) if near else None

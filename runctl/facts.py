@@ -66,6 +66,10 @@ class Finding:
     def where(self) -> str:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
+    def to_json(self) -> dict[str, Any]:
+        keys = ("rule", "severity", "message", "file", "line", "column", "why", "fix")
+        return {key: getattr(self, key) for key in keys}
+
 
 @dataclass
 class Facts:

@@ -16,7 +16,7 @@ from typing import Any
 
 from runctl import yamldoc
 from runctl.errors import UsageError, did_you_mean
-from runctl.units import parse_bytes
+from runctl.units import parse_bytes, parse_duration
 
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
 
@@ -29,7 +29,7 @@ class Source:
     date: str
 
     def __str__(self) -> str:
-        return f"{self.title}, {self.date}"
+        return f"{self.title}, {self.date}" if self.date else self.title
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,29 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Provider:
-    """What a provider charges besides the GPU; `gpu_hour_usd` is set where every GPU costs the same.
+class Limits:
+    """What a provider allows one call: seconds of an attempt, and how often it is tried again."""
 
-    `missing` names what the catalogue has no price for; it adds at most the share `allowance`.
-    """
+    timeout: float
+    retries: int
+    source: Source
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What a provider charges besides the GPU, and what it allows; `gpu_hour_usd` is set where every GPU costs the
+    same. `allowance` is the share that cores and memory may add at most where a config does not state them; `swaps`
+    are GPU names as written and the other GPU that may be given for them."""
 
     name: str
     source: Source
     gpu_hour_usd: float | None = None
     cpu_core_hour_usd: float | None = None
-    missing: str | None = None
+    gib_hour_usd: float | None = None
+    memory_source: Source | None = None
     allowance: float = 0.0
+    limits: Limits | None = None
+    swaps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,23 +92,28 @@ def find(name: str) -> Gpu:
     found = _names().get(_normal(name))
     if found is None:
         known = list(catalogue().gpus)
-        hint = did_you_mean(
-            name.upper(), [*known, *(alias for gpu in catalogue().gpus.values() for alias in gpu.aliases)]
-        )
-        raise UsageError(
-            f"no GPU '{name[:60]}' in the catalogue; known: {', '.join(known)}", hint=hint or "see runctl gpus"
-        )
+        aliases = [alias for gpu in catalogue().gpus.values() for alias in gpu.aliases]
+        hint = did_you_mean(name.upper(), [*known, *aliases], most=3)
+        raise UsageError(f"no GPU '{name[:60]}' in the catalogue", hint=hint or f"known: {', '.join(known)}")
     return catalogue().gpus[found]
 
 
 def parse(text: str) -> tuple[Gpu, int]:
     """`NAME` or `NAME:COUNT` → the GPU and how many; raises UsageError."""
+    name, count = split(text)
+    return find(name), count
+
+
+def split(text: str) -> tuple[str, int]:
+    """`NAME` or `NAME:COUNT` → the name, known or not, and how many; raises UsageError where it is neither."""
     name, colon, count = text.partition(":")
-    if colon and (not count.isdecimal() or not 1 <= int(count) <= 4096):
+    if colon and not (count.isascii() and count.isdecimal() and len(count) <= 4 and 1 <= int(count) <= 4096):
         raise UsageError(
             f"'{text[:60]}' is no GPU request: '{count[:20]}' is not a number of GPUs", hint="write it as A100-80GB:2"
         )
-    return find(name), int(count) if colon else 1
+    if not name.strip():
+        raise UsageError(f"'{text[:60]}' names no GPU", hint="write it as A100-80GB or A100-80GB:2")
+    return name, int(count) if colon else 1
 
 
 def price(gpu: Gpu, provider: str) -> Price | None:
@@ -113,9 +129,19 @@ def catalogue() -> Catalogue:
     """Read `data/hardware.yaml`, once."""
     data = yamldoc.load(Path(__file__).parent / "data" / "hardware.yaml").data
     sources = {key: Source(value["title"], value["date"]) for key, value in data["sources"].items()}
-    providers = {name: Provider(name, sources[raw.pop("source")], **raw) for name, raw in data["providers"].items()}
+    providers = {name: _provider(name, raw, sources) for name, raw in data["providers"].items()}
     gpus = {name: _gpu(name, raw, sources) for name, raw in data["gpus"].items()}
     return Catalogue(MappingProxyType(gpus), MappingProxyType(providers), data["recorded"])
+
+
+def _provider(name: str, raw: dict[str, Any], sources: dict[str, Source]) -> Provider:
+    known = dict(raw)
+    for key in ("source", "memory_source"):
+        if key in known:
+            known[key] = sources[known[key]]
+    if limits := known.get("limits"):
+        known["limits"] = Limits(parse_duration(limits["timeout"]), limits["retries"], sources[limits["source"]])
+    return Provider(name, **known)
 
 
 def _gpu(name: str, raw: dict[str, Any], sources: dict[str, Source]) -> Gpu:
@@ -147,7 +173,7 @@ def _normal(name: str) -> str:
 
 
 def to_json(gpu: Gpu) -> dict[str, Any]:
-    """A GPU as JSON-able data, each figure with its source."""
+    """A GPU as JSON-able data, each figure with its source; prices are the business of `runctl/prices.py`."""
     return {
         "name": gpu.name,
         "memory_bytes": gpu.nominal_bytes,
@@ -155,9 +181,6 @@ def to_json(gpu: Gpu) -> dict[str, Any]:
         "capability": gpu.capability,
         "peak_flops_per_second": dict(gpu.peak),
         "bandwidth_bytes_per_second": gpu.bandwidth,
-        "prices_usd_per_hour": {
-            name: {"usd": price.usd_per_hour, "source": str(price.source)} for name, price in gpu.prices.items()
-        },
         "sources": {name: str(source) for name, source in gpu.sources.items()},
         "aliases": list(gpu.aliases),
         "note": gpu.note,

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from typing import Any
 from runctl import __version__, backends, code_version, evidence, logs, preflight, record, rules, status
 from runctl import config as configs
 from runctl import project as projects
-from runctl.errors import ConfigError, Problem, RunFailed, UsageError, WaitTimeout
+from runctl.errors import ConfigError, Problem, RunFailed, UsageError, WaitTimeout, of_place
+from runctl.facts import Finding
+from runctl.supervisor import room
 from runctl.supervisor.supervise import GRACE_SECONDS
 from runctl.units import format_duration
 
@@ -51,7 +53,8 @@ class Refused(ConfigError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A launch that may go ahead. `name` is None where the config's own name is numbered if it is taken."""
+    """A launch that may go ahead. `name` is None where the config's own name is numbered if it is taken; `findings`
+    are the warnings and notes of preflight."""
 
     loaded: configs.LoadedConfig
     project: Path
@@ -61,6 +64,7 @@ class Plan:
     allowed: tuple[Allowed, ...]
     notes: tuple[str, ...]
     counts: dict[str, int]
+    findings: tuple[Finding, ...]
     estimate: Any
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +72,7 @@ class Plan:
             "request": self.request.to_json(),
             "digest": configs.digest(self.loaded.config),
             "allowed": [asdict(entry) for entry in self.allowed],
-            "preflight": {"counts": self.counts},
+            "preflight": {"counts": self.counts, "findings": [finding.to_json() for finding in self.findings]},
             "estimate": self.estimate,
             "notes": list(self.notes),
         }
@@ -113,23 +117,32 @@ def plan(
         overrides=tuple(overrides),
         request=request,
         allowed=tuple(Allowed(rule, entry.because) for rule, entry in wanted.items() if rule in found),
-        notes=(*loaded.notes, *request.notes, *(f"--allow {rule}: nothing to allow, not recorded" for rule in idle)),
+        notes=(
+            *loaded.notes,
+            *(finding.message for finding in report.findings if finding.rule == "CF112"),
+            *request.notes,
+            *(f"--allow {rule}: nothing to allow, not recorded" for rule in idle),
+        ),
         counts=report.counts,
+        findings=tuple(finding for finding in report.findings if finding.severity != "error"),
         estimate=_plain(report.estimates),
     )
 
 
 def start(plan: Plan) -> record.RunDir:
     """Claim the name, write the record, start the supervisor. Ctrl-C waits until the run is whole: afterwards
-    either everything is there and runs, or nothing is. Raises UsageError if the name was taken meanwhile."""
+    either everything is there and runs, or nothing is. Raises UsageError if the name was taken meanwhile, PlaceError
+    where the disk is full or not to be written to."""
     code = code_version.read(plan.project)
     with uninterrupted():
         run = _claim(plan, code)
         backend = backends.load(plan.request.backend)
         try:
             backend.submit(backend.plan(plan.loaded.config, run.path, 1, plan.project, plan.request.grace_seconds))
-        except BaseException:
+        except BaseException as error:
             _discard(run.path)
+            if isinstance(error, OSError) and (known := of_place(error, run.path)):
+                raise known from None
             raise
     return run
 
@@ -154,6 +167,7 @@ def await_start(
             raise WaitTimeout(
                 f"{run.name} has given no sign of life for {format_duration(time.time() - sign)} and no step has run",
                 hint=f"look at: runctl logs {run.name}; end it with: runctl stop {run.name}",
+                run=run.name,
             )
         time.sleep(_LOOK_SECONDS)
 
@@ -168,14 +182,16 @@ def failure(run: record.RunDir, found: status.RunStatus) -> RunFailed:
     tail = "\n".join(["", f"last lines of {files.log}:", *lines]) if lines else ""
     step = f" at step {found.step:,}" if found.step else ""
     return RunFailed(
-        f"{run.name} {found.state}{step}: {found.reason}{tail}", hint=hint if isinstance(hint, str) else None
+        f"{run.name} {found.state}{step}: {found.reason}{tail}",
+        hint=hint if isinstance(hint, str) else None,
+        run=run.name,
     )
 
 
 def write_start(
     folder: Path, *, from_step: int, checkpoint: dict[str, Any] | None, code: dict[str, Any] | None
 ) -> None:
-    """start.json in an attempt's folder: who asked for it, when, and from which checkpoint."""
+    """start.json in an attempt's folder: who asked for it, when, and from which checkpoint; and room for its end."""
     own = evidence.identify()
     entry = {
         "schema_version": record.SCHEMA_VERSION,
@@ -186,6 +202,7 @@ def write_start(
         "code": code,
     }
     record.write_json(folder / "start.json", entry)
+    room.reserve(folder)
 
 
 @contextmanager
@@ -213,9 +230,12 @@ def uninterrupted() -> Iterator[None]:
 
 def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
     root = record.runs_root(plan.project)
+    made = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if known := of_place(error, root):
+            raise known from None
         hint = "runs are kept there: move what stands in its place, or make the folder writable"
         raise UsageError(f"cannot make the folder {root}: {error.strerror}", hint=hint) from None
     temporary = root / f".launch-{os.getpid()}-{time.time_ns()}.tmp"
@@ -237,8 +257,13 @@ def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
                     raise _taken(plan.name) from None
         record.sync_folder(root)
         return record.RunDir(root / name)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # another launch has put its run there
+                root.rmdir()
+        if isinstance(error, OSError) and (known := of_place(error, root)):
+            raise known from None
         raise
 
 
@@ -263,7 +288,7 @@ def _record(plan: Plan, config: configs.RunConfig, name: str, code: code_version
         "environment": _environment(),
         "config": configs.to_effective(config),
         "config_file": str(plan.loaded.path.resolve()),
-        "config_text": plan.loaded.document.text,
+        "config_text": code_version.without_secrets(plan.loaded.document.text),
     }
 
 

@@ -1,4 +1,4 @@
-"""The log of an attempt: its last lines, or as it grows."""
+"""The log of an attempt as its program wrote it: its last lines, or as it grows. `journal` has the whole story."""
 
 from __future__ import annotations
 
@@ -47,17 +47,23 @@ def follow(run: record.RunDir, path: Path, position: int) -> Iterator[bytes]:
     """What is added to a log from `position` on, until the run has ended and all of it is read."""
     while True:
         over = status.observe(run).over
-        try:
-            with path.open("rb") as file:
-                file.seek(position)
-                while chunk := file.read(_BLOCK):
-                    position += len(chunk)
-                    yield chunk
-        except OSError:
-            pass
+        for chunk in read_from(path, position):
+            position += len(chunk)
+            yield chunk
         if over:
             return
         time.sleep(_LOOK_SECONDS)
+
+
+def read_from(path: Path, position: int) -> Iterator[bytes]:
+    """What a file holds from `position` on; nothing if it does not exist."""
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            while chunk := file.read(_BLOCK):
+                yield chunk
+    except OSError:
+        return
 
 
 def _begin_of(file: BinaryIO, end: int, lines: int) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl import record, status
-from runctl.supervisor.summary import checkpoints
+from runctl import logs, record, status
+from runctl.estimate import accounting
+from runctl.fields import first_of, whole
+from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
 _TAILS = (1 << 16, 1 << 20, None)
 
@@ -27,6 +29,8 @@ class Page:
     metrics: dict[str, float | None]
     metrics_step: int | None
     baselines: dict[str, float | None]
+    account: dict[str, Any]
+    last_line: str
     paths: dict[str, str]
     commands: list[str]
 
@@ -37,8 +41,7 @@ class Page:
 def read(run: record.RunDir) -> Page:
     """Gather a run's page; what a damaged or missing file would have said is left out."""
     found = status.observe(run)
-    content = record.read_json(run.run)
-    data = content if isinstance(content, dict) else {}
+    data = record.read_object(run.run)
     row = last_validation(run)
     code: Any = data.get("code")
     return Page(
@@ -52,6 +55,14 @@ def read(run: record.RunDir) -> Page:
         metrics={key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")},
         metrics_step=row.get("step"),
         baselines={key.removeprefix("baseline/"): value for key, value in row.items() if key.startswith("baseline/")},
+        account=accounting.account(
+            run,
+            seconds=spent_seconds(run),
+            cost_usd=found.cost_usd,
+            total_steps=found.total_steps,
+            finished=found.state == "succeeded",
+        ),
+        last_line=_last_line(run),
         paths=_paths(run),
         commands=commands(found),
     )
@@ -78,18 +89,21 @@ def commands(found: status.RunStatus) -> list[str]:
     name = found.run
     if found.active:
         return [f"runctl status {name} --watch", f"runctl logs -f {name}", f"runctl stop {name}"]
-    if found.state == "succeeded":
+    if found.state == "succeeded" or found.damage:
         return [f"runctl pull {name} results", f"runctl logs {name}"]
+    if found.state == "lost":
+        return [f"runctl logs {name} --tail 50", f"runctl resume {name} --force"]
     return [f"runctl logs {name} --tail 50", f"runctl resume {name}"]
 
 
 def _attempt(attempt: record.Attempt) -> dict[str, Any]:
-    end, start = record.read_json(attempt.exit), record.read_json(attempt.start)
-    end, start = (entry if isinstance(entry, dict) else {} for entry in (end, start))
+    """One attempt: from where it really went on, to where, and how it ended."""
+    end, start, resumed = (record.read_object(path) for path in (attempt.exit, attempt.start, attempt.resumed))
     return {
         "attempt": attempt.number,
         "started": start.get("time"),
-        "from_step": start.get("from_step"),
+        "from_step": first_of([whole(resumed, "step"), whole(start, "from_step")]),
+        "passed_over": passed_over(resumed),
         "step": end.get("step"),
         "state": end.get("state"),
         "reason": end.get("reason"),
@@ -97,14 +111,21 @@ def _attempt(attempt: record.Attempt) -> dict[str, Any]:
     }
 
 
+def _last_line(run: record.RunDir) -> str:
+    """The last line of the newest attempt's log that says something."""
+    attempts = run.attempts()
+    lines = logs.last_lines(attempts[-1].log, 20) if attempts else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 def _paths(run: record.RunDir) -> dict[str, str]:
+    """What of a run is there to be looked at."""
     attempts = run.attempts()
     found: dict[str, Path] = {"run": run.path, "metrics": run.metrics, "checkpoints": run.checkpoints}
     if attempts:
         found["log"] = attempts[-1].log
-    if run.code_diff.is_file():
-        found["code_diff"] = run.code_diff
-    return {name: _short(path) for name, path in found.items()}
+    found["code_diff"] = run.code_diff
+    return {name: _short(path) for name, path in found.items() if path.exists()}
 
 
 def _short(path: Path) -> str:

@@ -7,13 +7,14 @@ policy:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from runctl.errors import UsageError, did_you_mean
-from runctl.units import format_duration, parse_duration
+from runctl.units import format_duration, format_usd, parse_duration
 
 SEVERITIES = ("error", "warning", "note", "off")
 
@@ -40,12 +41,38 @@ def _share(given: Any) -> float:
     return float(given)
 
 
+def _usd(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
+        raise ValueError(f"{given!r} is no amount of USD, a number of 0 or more")
+    return float(given)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:g} days"
+
+
 VALUES: dict[str, Value] = {
     "long_run": Value(3600.0, "a run estimated to take longer is long", parse_duration, format_duration),
     "long_run_steps": Value(5000, "where its time is not known, a run of more optimizer steps is long", _count),
     "clipped_ids": Value(
         0.01, "the share of a dataset's ids that may have been cut", _share, lambda share: f"{share:.2%}"
     ),
+    "price_age": Value(180 * 86400.0, "a list price that is older is said to be stale", parse_duration, _days),
+    "memory_spare": Value(0.08, "the share of a GPU's memory that should stay free", _share, _percent),
+    "memory_empty": Value(0.15, "a GPU of which a long run uses a smaller share is nearly empty", _share, _percent),
+    "risk_time": Value(1800.0, "the time that may be lost between two checkpoints", parse_duration, format_duration),
+    "risk_cost": Value(5.0, "the money that may be lost between two checkpoints", _usd, format_usd),
+    "risk_cost_error": Value(25.0, "on a long run, more at risk between two checkpoints is an error", _usd, format_usd),
+    "silence": Value(300.0, "the time that may pass between two rows of metrics", parse_duration, format_duration),
+    "probe_cost": Value(5.0, "a run likely to cost more should rest on a measured pace", _usd, format_usd),
+    "probe_required": Value(50.0, "a run likely to cost more must rest on a measured pace", _usd, format_usd),
+    "budget_free": Value(1.0, "a run likely to cost less needs no budget", _usd, format_usd),
+    "budget_required": Value(25.0, "a run likely to cost more must have a budget", _usd, format_usd),
+    "canary_cost": Value(10.0, "a run likely to cost more should not be its shape's first", _usd, format_usd),
 }
 
 

@@ -46,7 +46,8 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """What preflight says of one config. `waived` are findings that the config allows, each with its reason."""
+    """What preflight says of one config. `waived` are findings that the config allows, each with its reason;
+    `at_launch` are those that do not fail a preflight, but would refuse a launch from here, now."""
 
     path: str
     kind: str
@@ -54,6 +55,7 @@ class Report:
     estimates: dict[str, Any]
     coverage: Coverage
     waived: tuple[tuple[Finding, Waiver], ...] = ()
+    at_launch: tuple[Finding, ...] = ()
     facts: Facts = field(default_factory=lambda: Facts(""), repr=False, compare=False)
     document: Document | None = field(default=None, repr=False, compare=False)
 
@@ -61,6 +63,11 @@ class Report:
     def errors(self) -> list[Finding]:
         """The unwaived findings that block a launch."""
         return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def refusals(self) -> list[Finding]:
+        """Why a launch from here would be refused now; empty where it would start."""
+        return [*self.errors, *self.at_launch]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,7 +97,7 @@ def gather(
     project = project or projects.load(path)
     facts = Facts(str(path), policy.read(project.policy, str(project.file or projects.FILE)), launching)
     document = native.read(Path(path), overrides, project, facts)
-    derived.derive(facts)
+    derived.derive(facts, project)
     return facts, document
 
 
@@ -99,6 +106,22 @@ def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -
     waivers = find_waivers(document)
     chosen = [rule for rule in rules.known().values() if only is None or rule.id in set(only)]
     off = tuple(rule.id for rule in chosen if facts.policy.rules.get(rule.id) == "off")
+    findings, waived, coverage = _judge(facts, chosen, waivers, off)
+    at_launch: tuple[Finding, ...] = ()
+    if not facts.launching:
+        then, _, _ = _judge(replace(facts, launching=True, values=dict(facts.values)), chosen, waivers, off)
+        failing = {finding.rule for finding in findings if finding.severity == "error"}
+        at_launch = tuple(found for found in then if found.severity == "error" and found.rule not in failing)
+    estimates = _estimates(facts)
+    return Report(
+        facts.path, native.KIND, tuple(findings), estimates, coverage, tuple(waived), at_launch, facts, document
+    )
+
+
+def _judge(
+    facts: Facts, chosen: Sequence[rules.Rule], waivers: Sequence[Waiver], off: tuple[str, ...]
+) -> tuple[list[Finding], list[tuple[Finding, Waiver]], Coverage]:
+    """What the rules find, worst first; what of it is waived; and which rules judged."""
     findings: list[Finding] = []
     waived: list[tuple[Finding, Waiver]] = []
     checked: list[str] = []
@@ -128,8 +151,7 @@ def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -
     findings.sort(
         key=lambda finding: (ORDER[finding.severity or "error"], finding.line or 0, finding.column or 0, finding.rule)
     )
-    coverage = Coverage(tuple(checked), not_checked, off)
-    return Report(facts.path, native.KIND, tuple(findings), _estimates(facts), coverage, tuple(waived), facts, document)
+    return findings, waived, Coverage(tuple(checked), not_checked, off)
 
 
 def find_waivers(document: Document) -> list[Waiver]:
@@ -149,7 +171,8 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             result[path] = None
             continue
-        inside = [file for file in sorted(path.rglob("*.y*ml")) if _is_config(file.relative_to(path))]
+        found = (file for file in sorted(path.rglob("*.y*ml")) if not file.is_dir())
+        inside = [file for file in found if _is_config(file.relative_to(path))]
         if not inside:
             raise UsageError(f"no YAML files in {path}")
         result.update(dict.fromkeys(inside))

@@ -1,25 +1,28 @@
-"""The project: the nearest `runctl.yaml` upward, its root folder and its policy."""
+"""The project: the nearest `runctl.yaml` upward, its root folder, its policy and its prices."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runctl import yamldoc
+from runctl import prices, yamldoc
 from runctl.errors import UsageError, did_you_mean
 
 FILE = "runctl.yaml"
-KNOWN = ("policy",)
+KNOWN = ("policy", "prices")
 
 
 @dataclass(frozen=True)
 class Project:
-    """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them)."""
+    """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them); `prices` are USD per
+    hour by provider and thing, checked (`runctl/prices.py`)."""
 
     root: Path
     file: Path | None = None
     policy: dict[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def root(config: Path | str | None = None) -> Path:
@@ -27,7 +30,7 @@ def root(config: Path | str | None = None) -> Path:
     starts = [Path(config).resolve().parent] if config is not None else []
     for start in [*starts, Path.cwd()]:
         for folder in (start, *start.parents):
-            if (folder / FILE).is_file():
+            if (folder / FILE).exists():
                 return folder
     return Path.cwd()
 
@@ -36,13 +39,14 @@ def load(config: Path | str | None = None) -> Project:
     """Read the project's settings; raises UsageError where `runctl.yaml` is not what it must be."""
     folder = root(config)
     file = folder / FILE
-    if not file.is_file():
+    if not file.exists():
         return Project(folder)
-    data = yamldoc.load(file).data or {}
+    document = yamldoc.load(file)
+    data = document.data or {}
     if not isinstance(data, dict) or not isinstance(data.get("policy") or {}, dict):
         raise UsageError(f"{file} must be a mapping with sections: {', '.join(KNOWN)}")
     for key in data:
         if key not in KNOWN:
             hint = did_you_mean(str(key), KNOWN) or f"known: {', '.join(KNOWN)}"
             raise UsageError(f"{file}: unknown key '{key}'", hint=hint)
-    return Project(folder, file, data.get("policy") or {})
+    return Project(folder, file, data.get("policy") or {}, prices.read(data.get("prices"), document))

@@ -45,7 +45,7 @@ def pull(
     try:
         files = [temporary / name for name in _RECORDS if _copy(run.path / name, temporary / name)]
         for attempt in run.attempts():
-            for path in (attempt.start, attempt.log, attempt.heartbeat, attempt.result, attempt.exit):
+            for path in attempt.files:
                 inside = temporary / path.relative_to(run.path)
                 files += [inside] if _copy(path, inside) else []
         for folder in chosen:

@@ -4,8 +4,8 @@
       run.json                written once by launch
       code.diff               what was not committed at launch
       events.jsonl            appended by the supervisor only
-      attempts/<n>/           start.json (launch or resume), log.txt, heartbeat.json and result.json (trainer),
-                              exit.json (supervisor)
+      attempts/<n>/           start.json (launch or resume), log.txt, resumed.json, heartbeat.json and
+                              result.json (trainer), exit.json (supervisor)
       metrics.jsonl           appended by rank 0 of the trainer
       checkpoints/step-…/     manifest.json is written last; `checkpoints/latest` names the newest whole one
       summary.json            the result contract, written once, at the end
@@ -54,8 +54,27 @@ class Attempt:
         return self.path / "result.json"
 
     @property
+    def resumed(self) -> Path:
+        """Where the trainer went on, and which checkpoints it had to pass over; written before the first step.
+
+        {"schema_version": 1, "step": 90, "checkpoint": "step-000000090",
+         "passed_over": [{"checkpoint": "step-000000095", "why": "…"}]}
+        """
+        return self.path / "resumed.json"
+
+    @property
+    def measured(self) -> Path:
+        """What a step, a validation and a checkpoint really took (`estimate/calibration.py`); by the trainer."""
+        return self.path / "measured.json"
+
+    @property
     def exit(self) -> Path:
         return self.path / "exit.json"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that an attempt may leave."""
+        return (self.start, self.log, self.heartbeat, self.result, self.resumed, self.measured, self.exit)
 
 
 @dataclass(frozen=True)
@@ -141,7 +160,7 @@ def find(project: Path, name: str) -> RunDir:
     """The run of that name; raises UsageError naming the nearest ones."""
     root = runs_root(project)
     run = RunDir(root / check_name(name))
-    if run.run.is_file():
+    if _is_run(run.path):
         return run
     known = [other.name for other in list_runs(project)]
     if not known:
@@ -152,11 +171,28 @@ def find(project: Path, name: str) -> RunDir:
 
 
 def list_runs(project: Path) -> list[RunDir]:
-    """All runs of a project, oldest first."""
+    """All runs of a project, oldest first; one that has lost its run.json is still a run."""
     root = runs_root(project)
     entries = [entry for entry in root.iterdir() if not entry.name.startswith(".")] if root.is_dir() else []
-    found = [RunDir(entry) for entry in entries if (entry / "run.json").is_file()]
-    return sorted(found, key=lambda run: (run.run.stat().st_mtime_ns, run.name))
+    return sorted((RunDir(entry) for entry in entries if _is_run(entry)), key=lambda run: (_made(run), run.name))
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a file that should hold a JSON object, as a sentence; "" if nothing is."""
+    try:
+        data = path.read_bytes()
+        content = json.loads(data.decode("utf-8"))
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        return f"{path.name} is damaged: its {len(data):,} bytes are not text"
+    except json.JSONDecodeError as error:
+        return f"{path.name} is damaged: " + (f"{error.msg} at line {error.lineno}" if data.strip() else "it is empty")
+    except (ValueError, RecursionError) as error:
+        return f"{path.name} is damaged: {error}"
+    return "" if isinstance(content, dict) else f"{path.name} is damaged: it holds no JSON object"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -194,8 +230,14 @@ def read_json(path: Path) -> Any | None:
     """The JSON in `path`; None if it is absent or damaged (a reader never fails on a run's files)."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; {} if there is none."""
+    content = read_json(path)
+    return content if isinstance(content, dict) else {}
 
 
 def append_line(path: Path, row: dict[str, Any]) -> None:
@@ -217,7 +259,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in text.split(b"\n")[:-1]:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             yield row
@@ -230,6 +272,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("run.json", "attempts", "events.jsonl"))
+
+
+def _made(run: RunDir) -> int:
+    """When a run was launched, in ns: the time of its run.json, else of its folder."""
+    for path in (run.run, run.path):
+        try:
+            return path.stat().st_mtime_ns
+        except OSError:
+            continue
+    return 0
 
 
 def _ends_whole(path: Path) -> bool:

@@ -37,7 +37,7 @@ def report(
     """Write the heartbeat, at most four times a second (the last step is always written).
 
     `checkpoint_step` names the step of the last checkpoint that the program saved. `expect_next_seconds` says how
-    long the next call may take, if that is longer than some seconds: a silence of 20 times that is called stalled.
+    long the next call may take, if that is longer than 30 s: a silence of twice that is called stalled.
     """
     path = os.environ.get("RUNCTL_HEARTBEAT")
     now = time.time()

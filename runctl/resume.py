@@ -10,10 +10,11 @@ from typing import Any
 
 from runctl import backends, code_version, record, status
 from runctl import config as configs
-from runctl.errors import RefusedError, RunctlError, UsageError
+from runctl.errors import RefusedError, RunctlError, UsageError, of_place
 from runctl.launch import uninterrupted, write_start
 from runctl.supervisor.summary import checkpoints, spent_seconds
 from runctl.supervisor.supervise import GRACE_SECONDS
+from runctl.units import counted
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,22 @@ def plan(run: record.RunDir, *, force: bool = False) -> Plan:
     """What a resume would do. Raises UsageError for a run that has finished or goes on, RefusedError for one whose
     hours are used up, or whose evidence is gone (unless `force`)."""
     attempts = run.attempts()
+    if damage := record.damage(run.run):
+        raise UsageError(
+            f"{run.name} cannot be resumed: {damage}",
+            hint=f"what it saved is still there: runctl pull {run.name} DEST; to train again, launch a new run",
+        )
     found = status.observe(run)
     _check_state(run, found, force)
-    content = record.read_json(run.run) or {}
+    content = record.read_object(run.run)
     try:
         config = configs.from_effective(content["config"])
     except Exception as error:
-        raise UsageError(f"{run.run} is damaged: {error}", hint="launch a new run from its config_text") from None
+        why = " ".join(str(error).split())
+        raise UsageError(
+            f"{run.name} cannot be resumed: the config in its run.json is not valid: {why}",
+            hint="launch a new run from its config_text",
+        ) from None
     used, limit = spent_seconds(run), config.budget.max_hours
     if limit is not None and used >= limit * 3600:
         raise RefusedError(
@@ -68,11 +78,12 @@ def start(plan: Plan) -> record.RunDir:
             os.rename(temporary, target)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if not target.exists():
-                raise RunctlError(f"cannot write into {plan.run.path}: {error}") from None
-            raise UsageError(
-                f"{plan.run.name} is being resumed already", hint=f"see: runctl status {plan.run.name}"
-            ) from None
+            if target.exists():
+                hint = f"see: runctl status {plan.run.name}"
+                raise UsageError(f"{plan.run.name} is being resumed already", hint=hint) from None
+            if known := of_place(error, plan.run.path):
+                raise known from None
+            raise RunctlError(f"cannot write into {plan.run.path}: {error.strerror or error}") from None
         try:
             backends.load(plan.request.backend).submit(plan.request)
         except BaseException:
@@ -111,7 +122,7 @@ def _words(
     totals = (
         f"step {step:,} done" if total is None else f"step {step:,} of {total:,} done, {max(0, total - step):,} to go"
     )
-    again = f" ({found.step - step:,} steps are run again)" if found.step and found.step > step else ""
+    again = f" ({counted(found.step - step, 'step')} again)" if found.step and found.step > step else ""
     return f"resuming {name} as attempt {number} from {newest['path']}: {totals}{again}"
 
 

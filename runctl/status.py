@@ -7,7 +7,6 @@ another machine owns is believed as long as its heartbeat is fresh, and `lost` a
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,21 +15,25 @@ from typing import Any
 
 from runctl import evidence, record
 from runctl.evidence import Life
+from runctl.fields import first_of, number, text, whole
+from runctl.supervisor import room
+from runctl.supervisor.summary import newest_checkpoint
 from runctl.supervisor.verdict import ENDED, SUPERVISOR_LOST, Verdict, judge_lost
 from runctl.units import format_duration
 
 ACTIVE = ("queued", "starting", "restarting", "running", "stalled", "stopping")
 STATES = (*ACTIVE, *ENDED, "lost")
 STALL_SECONDS = 60.0
-STALL_INTERVALS = 20.0
-_USUAL_SECONDS = 1.0
+_STALL_FACTOR = 2.0
 _NEVER_STARTED_SECONDS = 10.0
 _RATE_SECONDS = 3.0
+_RATE_STEPS = 2
 
 
 @dataclass(frozen=True)
 class Records:
-    """What the files of a run say; each may be None, torn or nonsense. `events` are the newest attempt's."""
+    """What the files of a run say; each may be None, torn or nonsense. `events` are the newest attempt's,
+    `checkpoint` is the newest whole one on the disk, `damage` what is wrong with run.json."""
 
     run: Mapping[str, Any]
     attempt: int = 0
@@ -39,22 +42,28 @@ class Records:
     heartbeat: Any = None
     result: Any = None
     exit: Any = None
+    resumed: Any = None
+    checkpoint: Any = None
+    damage: str = ""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the machine says of the processes that the records name."""
+    """What the machine says of the processes that the records name; `no_room` if the run's disk is full."""
 
     launcher: Life = Life.UNKNOWN
     supervisor: Life = Life.UNKNOWN
     trainer: Life = Life.UNKNOWN
+    no_room: str = ""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run, now. Times are unix seconds; what is not known is None."""
+    """One run, now. Times are unix seconds; what is not known is None. `step` is the last one known to be done:
+    the heartbeat's, or a later checkpoint's. `damage` says what is wrong with run.json."""
 
     run: str
+    task: str | None
     state: str
     reason: str
     attempt: int
@@ -80,8 +89,10 @@ class RunStatus:
     started: float | None
     ended: float | None
     seconds: float | None
+    exit_code: int | None
     host: str | None
     leftover: bool
+    damage: str
 
     @property
     def active(self) -> bool:
@@ -99,7 +110,7 @@ class RunStatus:
 def read(run: record.RunDir, now: float | None = None) -> RunStatus:
     """The state of one run, from its files and this machine's evidence."""
     records = load(run)
-    return fold(records, weigh(records), time.time() if now is None else now)
+    return fold(records, weigh(records, room.full(run.path)), time.time() if now is None else now)
 
 
 def observe(run: record.RunDir, grace_seconds: float = 60.0) -> RunStatus:
@@ -108,9 +119,13 @@ def observe(run: record.RunDir, grace_seconds: float = 60.0) -> RunStatus:
     if found.leftover:
         from runctl import backends
 
-        name = (record.read_json(run.run) or {}).get("backend", "local")
-        backends.load(name).end_leftover(run, found.attempt, grace_seconds)
+        backends.load(backend_of(run)).end_leftover(run, found.attempt, grace_seconds)
     return found
+
+
+def backend_of(run: record.RunDir) -> str:
+    """The name of the backend that a run was launched on."""
+    return str(record.read_object(run.run).get("backend", "local"))
 
 
 def observe_all(project: Path) -> list[RunStatus]:
@@ -118,23 +133,23 @@ def observe_all(project: Path) -> list[RunStatus]:
     return [observe(run) for run in record.list_runs(project)]
 
 
-def select(project: Path, everything: bool, states: Sequence[str], number: int) -> list[RunStatus]:
-    """The runs to show: of all, or of those in the given states, the active ones and the last `number` that ended
-    (`everything`: however many)."""
+def select(project: Path, everything: bool, states: Sequence[str], most: int) -> tuple[list[RunStatus], int]:
+    """The runs to show, and how many are left out: of all, or of those in the given states, the active ones and the
+    last `most` that ended (`everything`: however many)."""
     found = [entry for entry in observe_all(project) if not states or entry.state in states]
     ended = [entry.run for entry in found if entry.over]
-    shown = set(ended if everything else ended[len(ended) - min(number, len(ended)) :])
-    return [entry for entry in found if entry.active or entry.run in shown]
+    shown = set(ended if everything else ended[len(ended) - min(most, len(ended)) :])
+    return [entry for entry in found if entry.active or entry.run in shown], len(ended) - len(shown)
 
 
 def load(run: record.RunDir) -> Records:
     """The small files of a run. The events of an attempt that has its exit record are not needed, and not read."""
     content = record.read_json(run.run)
     attempts = run.attempts()
-    data = content if isinstance(content, dict) else {}
-    data = {**data, "name": run.name}
+    damage = "" if isinstance(content, dict) else record.damage(run.run)
+    data = {**(content if isinstance(content, dict) else {}), "name": run.name}
     if not attempts:
-        return Records(data)
+        return Records(data, damage=damage)
     newest = attempts[-1]
     end = record.read_json(newest.exit)
     rows = [] if _ended(end) else [row for row in record.read_lines(run.events) if row.get("attempt") == newest.number]
@@ -146,10 +161,13 @@ def load(run: record.RunDir) -> Records:
         heartbeat=record.read_json(newest.heartbeat),
         result=record.read_json(newest.result),
         exit=end,
+        resumed=record.read_json(newest.resumed) if newest.number > 1 else None,
+        checkpoint=newest_checkpoint(run),
+        damage=damage,
     )
 
 
-def weigh(records: Records) -> Evidence:
+def weigh(records: Records, no_room: str = "") -> Evidence:
     """Ask this machine for the processes that the records name; not asked for an attempt that has ended."""
     if _ended(records.exit):
         return Evidence()
@@ -159,6 +177,7 @@ def weigh(records: Records) -> Evidence:
         launcher=evidence.life(evidence.from_json(start.get("launcher"))),
         supervisor=evidence.life(supervisor),
         trainer=evidence.group_life(trainer, supervisor.pid if supervisor else None),
+        no_room=no_room,
     )
 
 
@@ -175,50 +194,83 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
     """Exactly one state for any records and any evidence. Never raises; `succeeded` needs a result."""
     beat = records.heartbeat if isinstance(records.heartbeat, dict) else {}
     state, reason, ended = _state(records, seen, beat, now)
+    leftover = state == "failed" and seen.trainer is Life.ALIVE
+    if seen.no_room and state in ("failed", "stalled", "lost") and not _ended(records.exit):
+        reason = "; ".join(filter(None, [reason, seen.no_room]))
+    if records.damage:
+        state, reason = _damaged(records, state, reason)
     end = records.exit if _ended(records.exit) else {}
     result = records.result if isinstance(records.result, dict) else {}
     start = records.start if isinstance(records.start, dict) else {}
     begun = _event(records, "attempt_started") or {}
     over = state not in ACTIVE
+    task = task_of(records.run)
     sources = (end, result, beat) if over else (beat,)
-    step = _first([_whole(source, "step") for source in sources] + [_whole(start, "from_step")])
-    total = _first([_whole(source, "total_steps") for source in sources])
-    started = _first([_number(end, "started"), _number(begun, "time"), _number(start, "time")])
-    saved = beat.get("checkpoint") if isinstance(beat.get("checkpoint"), dict) else start.get("checkpoint")
-    saved = saved if isinstance(saved, dict) else {}
-    saved_at, beat_at = _number(saved, "time"), _number(beat, "time")
-    steps_per_second = None if over else _steps_per_second(records, beat)
+    first = first_of(
+        [whole(records.resumed, "step"), None if task == "command" or records.damage else whole(start, "from_step")]
+    )
+    saved = _saved(records, beat, start, task)
+    steps = [first_of([*(whole(source, "step") for source in sources), first]), whole(saved, "step")]
+    step = max((found for found in steps if found is not None), default=None)
+    total = first_of([whole(source, "total_steps") for source in sources])
+    started = first_of([number(end, "started"), number(begun, "time"), number(start, "time")])
+    saved_at, beat_at = number(saved, "time"), number(beat, "time")
+    measured = step is not None and step - (first or 0) >= _RATE_STEPS
+    steps_per_second = _steps_per_second(records, beat) if measured and not over else None
     left = None if step is None or total is None else max(0, total - step)
     return RunStatus(
         run=str(records.run.get("name", "")),
+        task=task,
         state=state,
         reason=reason,
         attempt=records.attempt,
-        phase=_text(beat, "phase"),
-        message=_text(beat, "message") or "",
+        phase=text(beat, "phase"),
+        message=text(beat, "message") or "",
         step=step,
         total_steps=total,
         progress=min(1.0, step / total) if step is not None and total else None,
         eta_seconds=left / steps_per_second if left is not None and steps_per_second else None,
-        loss=_number(beat, "loss"),
-        examples_per_second=_number(beat, "examples_per_second"),
+        loss=number(beat, "loss"),
+        examples_per_second=number(beat, "examples_per_second") if measured else None,
         steps_per_second=steps_per_second,
-        memory_bytes=_whole(beat, "memory_bytes"),
-        device=_text(beat, "device"),
-        data_source=_text(beat, "data_source"),
+        memory_bytes=whole(beat, "memory_bytes"),
+        device=text(beat, "device"),
+        data_source=text(beat, "data_source"),
         tracking=beat["tracking"] if isinstance(beat.get("tracking"), dict) else {},
-        checkpoint_step=_whole(saved, "step"),
+        checkpoint_step=whole(saved, "step"),
         checkpoint_age_seconds=None if saved_at is None else max(0.0, now - saved_at),
         heartbeat_age_seconds=None if beat_at is None else max(0.0, now - beat_at),
         first_step=_event(records, "first_step") is not None or state == "succeeded",
         cost_usd=0.0 if records.run.get("backend", "local") == "local" else None,
-        created=_number(records.run, "created"),
+        created=number(records.run, "created"),
         started=started,
         ended=ended if over else None,
-        seconds=_first([_number(end, "seconds"), _elapsed(started, ended if over else now)]),
-        host=_text(begun, "host"),
-        leftover=state == "failed" and seen.trainer is Life.ALIVE,
+        seconds=first_of([number(end, "seconds"), _elapsed(started, ended if over else now)]),
+        exit_code=whole(end, "exit_code"),
+        host=text(begun, "host"),
+        leftover=leftover,
+        damage=records.damage,
     )
+
+
+def task_of(data: Mapping[str, Any]) -> str | None:
+    """The task in the config of a run.json."""
+    return text(data.get("config"), "task")
+
+
+def _damaged(records: Records, state: str, reason: str) -> tuple[str, str]:
+    """A run whose run.json cannot be read goes on as long as it lives; afterwards nobody can say what it was."""
+    if state in ACTIVE:
+        return state, "; ".join(filter(None, [records.damage, reason]))
+    known = _ended(records.exit) or _event(records, "attempt_started") is not None
+    said = f"; attempt {records.attempt} {state}" + (f": {reason}" if reason else "")
+    return "lost", records.damage + (said if known else "")
+
+
+def _saved(records: Records, beat: Mapping[str, Any], start: Mapping[str, Any], task: str | None) -> Mapping[str, Any]:
+    """The newest checkpoint: the one on the disk; of a program that keeps its own elsewhere, what it says."""
+    said = () if task not in (None, "command") else (beat.get("checkpoint"), start.get("checkpoint"))
+    return next((entry for entry in (records.checkpoint, *said) if isinstance(entry, dict)), {})
 
 
 def _state(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float) -> tuple[str, str, float | None]:
@@ -237,7 +289,7 @@ def _state(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float
         verdict = judge_lost(records.result, stop_requested=False, rebooted=False)
         if verdict.state == "succeeded":
             return "succeeded", "", last_sign
-        where = _text(_event(records, "attempt_started") or {}, "host") or "another machine"
+        where = text(_event(records, "attempt_started") or {}, "host") or "another machine"
         return "lost", f"no sign of life from {where} for {format_duration(now - last_sign)}", last_sign
     if seen.trainer is Life.ALIVE:
         return "failed", f"{SUPERVISOR_LOST}; what it left is being ended", last_sign
@@ -248,17 +300,16 @@ def _state(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float
 
 def _recorded(records: Records, end: Mapping[str, Any]) -> tuple[str, str, float | None]:
     """The supervisor's word, unless it claims a success that nothing shows."""
-    verdict = Verdict(str(end["state"]), _text(end, "reason") or "")
-    config = records.run.get("config")
-    command = isinstance(config, Mapping) and config.get("task") == "command"
+    verdict = Verdict(str(end["state"]), text(end, "reason") or "")
+    command = task_of(records.run) == "command"
     shown = isinstance(records.result, Mapping) and records.result.get("outcome") == "succeeded"
     if verdict.state == "succeeded" and not shown and not (command and end.get("exit_code") == 0):
         verdict = Verdict("failed", "its record says succeeded, but there is no result")
-    return verdict.state, verdict.reason, _first([_number(end, "ended"), _number(end, "time")])
+    return verdict.state, verdict.reason, first_of([number(end, "ended"), number(end, "time")])
 
 
 def _before_supervisor(records: Records, seen: Evidence, now: float) -> tuple[str, str, float | None]:
-    asked_at = _first([_number(records.start, "time"), _number(records.run, "created")]) or 0.0
+    asked_at = first_of([number(records.start, "time"), number(records.run, "created")]) or 0.0
     age = now - asked_at
     if seen.launcher is Life.ALIVE or (seen.launcher is not Life.REBOOTED and age <= _NEVER_STARTED_SECONDS):
         return "queued", "", None
@@ -271,12 +322,12 @@ def _before_supervisor(records: Records, seen: Evidence, now: float) -> tuple[st
 
 def _living(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float) -> tuple[str, str, float | None]:
     if _event(records, "stop_requested") is not None:
-        return "stopping", _text(_event(records, "stop_requested") or {}, "reason") or "", None
+        return "stopping", text(_event(records, "stop_requested") or {}, "reason") or "", None
     if _event(records, "trainer_started") is not None and seen.trainer is Life.DEAD:
         return "stopping", "the trainer has ended; its record is being written", None
-    beat_at = _number(beat, "time")
+    beat_at = number(beat, "time")
     if beat_at is not None and now - beat_at > _stall_after(beat):
-        doing = f" while {_text(beat, 'phase')}" if _text(beat, "phase") else ""
+        doing = f" while {text(beat, 'phase')}" if text(beat, "phase") else ""
         return "stalled", f"no heartbeat for {format_duration(now - beat_at)}{doing}", None
     if _event(records, "first_step") is not None:
         return "running", "", None
@@ -284,29 +335,28 @@ def _living(records: Records, seen: Evidence, beat: Mapping[str, Any], now: floa
 
 
 def _stall_after(beat: Mapping[str, Any]) -> float:
-    """Seconds of silence that mean something: 60, or 20 times the interval that the trainer announced."""
-    usual = _number(beat, "expect_next_seconds") or _USUAL_SECONDS
-    return max(STALL_SECONDS, STALL_INTERVALS * usual)
+    """Seconds of silence that mean something: 60, or twice what the trainer announced."""
+    return max(STALL_SECONDS, _STALL_FACTOR * (number(beat, "expect_next_seconds") or 0.0))
 
 
 def _last_sign(records: Records, beat: Mapping[str, Any]) -> float:
-    times = [_number(beat, "time"), *(_number(row, "time") for row in records.events)]
+    times = [number(beat, "time"), *(number(row, "time") for row in records.events)]
     return max((moment for moment in times if moment is not None), default=0.0)
 
 
 def _steps_per_second(records: Records, beat: Mapping[str, Any]) -> float | None:
     """The rate of this attempt, since its first step (validations and checkpoints included); right after the
     start, from the examples per second that the trainer reports."""
-    first, step, at = _event(records, "first_step"), _whole(beat, "step"), _number(beat, "time")
+    first, step, at = _event(records, "first_step"), whole(beat, "step"), number(beat, "time")
     if first is not None and step is not None and at is not None:
-        since, at_first = _number(first, "heartbeat_time") or _number(first, "time"), _whole(first, "step")
+        since, at_first = number(first, "heartbeat_time") or number(first, "time"), whole(first, "step")
         if since is not None and at_first is not None and at - since >= _RATE_SECONDS and step > at_first:
             return (step - at_first) / (at - since)
-    rate, config = _number(beat, "examples_per_second"), records.run.get("config")
+    rate, config = number(beat, "examples_per_second"), records.run.get("config")
     training = config.get("training") if isinstance(config, Mapping) and config.get("task") != "command" else None
     if rate is None or not isinstance(training, Mapping):
         return None
-    batch = (_whole(training, "batch_size") or 0) * (_whole(training, "accumulation") or 1)
+    batch = (whole(training, "batch_size") or 0) * (whole(training, "accumulation") or 1)
     return rate / batch if batch > 0 and rate > 0 else None
 
 
@@ -320,27 +370,3 @@ def _event(records: Records, name: str) -> Mapping[str, Any] | None:
 
 def _ended(end: Any) -> bool:
     return isinstance(end, Mapping) and end.get("state") in ENDED
-
-
-def _number(data: Any, key: str) -> float | None:
-    value = data.get(key) if isinstance(data, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _whole(data: Any, key: str) -> int | None:
-    value = data.get(key) if isinstance(data, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(data: Any, key: str) -> str | None:
-    value = data.get(key) if isinstance(data, Mapping) else None
-    return value if isinstance(value, str) else None
-
-
-def _first(values: Sequence[Any]) -> Any:
-    return next((value for value in values if value is not None), None)

@@ -6,32 +6,45 @@ import time
 
 from runctl import backends, evidence, record, status
 from runctl.errors import RefusedError, RunFailed, UsageError, WaitTimeout
-from runctl.units import format_duration
+from runctl.units import counted, format_duration
 
 _MARGIN_SECONDS = 30.0
 _QUEUED_SECONDS = 15.0
+_IS = {"stalled": "has stalled", "stopping": "is stopping already"}
 
 
 def at_stake(found: status.RunStatus) -> str:
     """In words: where the run is, and what would be lost if its last save failed."""
-    at = (
-        f"at step {found.step:,}" + (f" of {found.total_steps:,}" if found.total_steps else "")
-        if found.step
-        else "before its first step"
-    )
+    if found.leftover:
+        return f"{found.run} has ended: {found.state}: {found.reason}"
+    said = f"{found.run} {_IS.get(found.state, f'is {found.state}')}"
+    if found.step:
+        said += f" at step {found.step:,}" + (f" of {found.total_steps:,}" if found.total_steps else "")
+    elif found.task != "command":
+        said += ", before its first step"
+    elif found.seconds is not None:
+        said += f", {format_duration(found.seconds)} after its start"
     if found.checkpoint_step is None:
-        saved = "no checkpoint yet: all of it is lost if saving fails"
-    else:
-        age = (
-            f", {format_duration(found.checkpoint_age_seconds)} ago" if found.checkpoint_age_seconds is not None else ""
+        return said + ("" if found.task == "command" else "; no checkpoint yet: all of it is lost if saving fails")
+    seconds = found.checkpoint_age_seconds
+    age = "" if seconds is None else f", {format_duration(max(1.0, seconds))} ago"
+    behind = (found.step or 0) - found.checkpoint_step
+    return f"{said}; last checkpoint at step {found.checkpoint_step:,}{age}" + (
+        f" ({counted(behind, 'step')} back)" if behind > 0 else ""
+    )
+
+
+def outcome(found: status.RunStatus) -> str:
+    """In words: how a run has ended, and how to go on with it."""
+    if found.state != "stopped":
+        return f"{found.run} has ended: {found.state}" + (f": {found.reason}" if found.reason else "")
+    if found.checkpoint_step is not None:
+        return (
+            f"{found.run} has stopped: checkpoint at step {found.checkpoint_step:,}. Go on: runctl resume {found.run}"
         )
-        behind = (
-            f" ({found.step - found.checkpoint_step:,} steps back)"
-            if found.step and found.step > found.checkpoint_step
-            else ""
-        )
-        saved = f"last checkpoint at step {found.checkpoint_step:,}{age}{behind}"
-    return f"{found.run} is {found.state} {at}; {saved}"
+    if found.task == "command":
+        return f"{found.run} has stopped. Start its program again: runctl resume {found.run}"
+    return f"{found.run} has stopped: no checkpoint. Start it again: runctl resume {found.run}"
 
 
 def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.RunStatus:
@@ -43,7 +56,7 @@ def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.Run
     found = status.observe(run)
     if found.over and not found.leftover:
         return found
-    backend = backends.load((record.read_json(run.run) or {}).get("backend", "local"))
+    backend = backends.load(status.backend_of(run))
     begun = time.monotonic()
     limit = timeout_seconds if timeout_seconds is not None else 60.0 + _MARGIN_SECONDS
     asked = False

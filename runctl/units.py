@@ -82,12 +82,23 @@ def format_duration(seconds: float) -> str:
     return f"{hours // 24}d{hours % 24:02d}h"
 
 
+def format_short(seconds: float) -> str:
+    """`0.0615` → `61.5 ms`: of what happens often, three digits that say something."""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def format_count(number: float) -> str:
     """`4282386` → `4.28M`, `950` → `950`."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= limit:
             return f"{number / limit:.3g}{suffix}"
     return f"{number:.3g}" if number != int(number) else str(int(number))
+
+
+def counted(number: float, noun: str) -> str:
+    """A number with its noun: `1, "step"` → `1 step`, `1200, "step"` → `1,200 steps`, `0.5, "epoch"` → `0.5 epochs`."""
+    text = f"{number:,.0f}" if isinstance(number, int) or number >= 1000 else f"{number:.3g}"
+    return f"{text} {noun}" if text == "1" else f"{text} {noun}s"
 
 
 def format_usd(usd: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from runctl.errors import UsageError
+from runctl.filekind import other_than_file
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -91,8 +92,8 @@ def load(path: FilePath | str) -> Document:
     """Read one YAML file; raises YamlError where it is missing, too large, not text or not YAML."""
     path = FilePath(path)
     try:
-        if path.is_dir():
-            raise YamlError(f"{path} is a folder, not a config file")
+        if kind := other_than_file(path):
+            raise YamlError(f"{path} is {kind}, not a file", hint="give a YAML file")
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

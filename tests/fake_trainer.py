@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from runctl import record
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=5)
     parser.add_argument("--fail-at", type=int)
     parser.add_argument("--silent-at", type=int, help="go on without heartbeats from this step")
+    parser.add_argument("--expect-next", type=float, help="the heartbeat's expect_next_seconds")
     parser.add_argument("--no-result", action="store_true")
     parser.add_argument("--exit-code", type=int)
     parser.add_argument("--deaf", action="store_true", help="ignore SIGTERM and the loss of the supervisor")
@@ -52,7 +54,8 @@ def train(arguments: argparse.Namespace) -> None:
     print("fake trainer", arguments.attempt, flush=True)
     saved = sorted(run.checkpoints.glob("step-*"))
     step = int(saved[-1].name.removeprefix("step-")) if saved else 0
-    state = {"checkpoint": None}
+    manifest = record.read_object(saved[-1] / "manifest.json") if saved else None
+    state = {"checkpoint": {"step": step, "time": manifest["created"]} if manifest else None}
 
     def beat(phase: str) -> None:
         if arguments.silent_at is not None and step >= arguments.silent_at:
@@ -60,7 +63,9 @@ def train(arguments: argparse.Namespace) -> None:
         facts = {"schema_version": 1, "time": time.time(), "pid": os.getpid(), "phase": phase, "step": step}
         facts |= {"total_steps": arguments.steps, "loss": 1 / (step + 1), "examples_per_second": 1000.0, "message": ""}
         facts |= {"memory_bytes": 50 << 20, "device": "cpu", "data_source": "fake", "tracking": {"wandb": "disabled"}}
-        record.write_json(attempt.heartbeat, facts | state, durable=False)
+        facts |= {"expect_next_seconds": arguments.expect_next}
+        with suppress(OSError):
+            record.write_json(attempt.heartbeat, facts | state, durable=False)
 
     def save() -> None:
         folder = run.checkpoint(step)

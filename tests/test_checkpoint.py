@@ -130,7 +130,10 @@ def test_a_damaged_newest_falls_back_to_the_newest_whole_one_and_says_so(run: re
     loaded = checkpoint.load_newest(run, IDENTITY)
     assert loaded is not None
     assert loaded.path.name == "step-000000020"
-    assert "step-000000030 is damaged: model.safetensors" in loaded.notes[0]
+    (passed,) = loaded.passed_over
+    assert passed.checkpoint == "step-000000030"
+    assert passed.why.startswith("checkpoint step-000000030 is damaged: model.safetensors")
+    assert run.latest.read_text() == "step-000000020\n"
     assert [path.name for path in checkpoint.folders(run)] == ["step-000000010", "step-000000020"]
     assert (run.checkpoints / "damaged-step-000000030").is_dir()
 
@@ -141,6 +144,7 @@ def test_a_run_with_only_damaged_checkpoints_does_not_start_over(run: record.Run
         damage(run.checkpoint(step) / "state.json")
     with pytest.raises(CheckpointError, match="no whole checkpoint is left"):
         checkpoint.load_newest(run, IDENTITY)
+    assert not run.latest.exists()
 
 
 def test_no_checkpoint_is_none(run: record.RunDir) -> None:
@@ -231,6 +235,22 @@ def test_the_writer_raises_what_its_thread_met(run: record.RunDir) -> None:
     writer.submit(contents(5))
     with pytest.raises(OSError, match=r"exists|Not a directory"):
         writer.wait(lambda: None)
+
+
+def test_latest_never_names_a_checkpoint_that_is_gone(run: record.RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the same step is saved again and the process dies between the old one and the new one."""
+    checkpoint.save(run, contents(10))
+    rename = os.rename
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target) == run.checkpoint(10):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(run, contents(10))
+    assert not run.latest.exists()
 
 
 def test_nothing_in_a_checkpoint_is_pickled(run: record.RunDir) -> None:

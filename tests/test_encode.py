@@ -21,7 +21,7 @@ from slp_writer import Replay
 
 from runctl import record
 from runctl.config.model import Encoding, Simulate
-from runctl.errors import DataError, RefusedError, UsageError
+from runctl.errors import DataError, PlaceError, UsageError
 from runctl.tasks.worldmodel import dataset, encode, partial, sources, workers
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel.games import Array, Game, Player, Skip
@@ -304,10 +304,10 @@ def test_strict_refuses_any_skip_and_the_work_is_not_lost(folder: Path, tmp_path
 
 def test_no_game_at_all_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "replays").mkdir()
-    with pytest.raises(DataError, match="no replays in"):
+    with pytest.raises(UsageError, match="no replays in"):
         run(tmp_path / "replays", tmp_path / "out")
     (tmp_path / "replays" / "empty.slp").touch()
-    with pytest.raises(DataError, match="none of 1 replays could be encoded: 1 empty file"):
+    with pytest.raises(DataError, match="none of 1 replay could be encoded: 1 empty file"):
         run(tmp_path / "replays", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["replays"]
 
@@ -322,7 +322,7 @@ def test_max_games_takes_the_first_ones(folder: Path, tmp_path: Path) -> None:
     assert report.games == 2
     assert [entry.source for entry in dataset.open(tmp_path / "out").games] == ["a.slp", "b.slp"]
     assert run(folder, tmp_path / "out", max_games=2).up_to_date
-    with pytest.raises(RefusedError, match="other sources"):
+    with pytest.raises(UsageError, match="other sources"):
         run(folder, tmp_path / "out", max_games=3)
 
 
@@ -355,10 +355,10 @@ def test_a_second_encode_of_the_same_does_nothing(folder: Path, tmp_path: Path) 
 
 def test_another_encoding_or_other_bytes_are_refused_unless_overwritten(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "out")
-    with pytest.raises(RefusedError, match="another encoding"):
+    with pytest.raises(UsageError, match="another encoding"):
         run(folder, tmp_path / "out", EVERYTHING)
     slp_writer.write(folder / "b.slp", replace(game(1), seed=9))
-    with pytest.raises(RefusedError, match="other sources"):
+    with pytest.raises(UsageError, match="other sources"):
         run(folder, tmp_path / "out")
     assert run(folder, tmp_path / "out", EVERYTHING, overwrite=True).record_bytes == 204
     assert dataset.open(tmp_path / "out").digest == encodings.dataset_digest(EVERYTHING)
@@ -370,7 +370,7 @@ def test_a_folder_that_is_no_dataset_is_never_overwritten(folder: Path, tmp_path
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     (tmp_path / "out" / "manifest.json").write_text('{"name": "my web site"}')
     for overwrite in (False, True):
-        with pytest.raises(RefusedError, match="not an encoded dataset"):
+        with pytest.raises(UsageError, match="not an encoded dataset"):
             run(folder, tmp_path / "out", overwrite=overwrite)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
@@ -452,7 +452,7 @@ def test_a_partial_of_another_encoding_is_begun_anew(folder: Path, tmp_path: Pat
 
 def test_two_encodes_do_not_write_to_one_place(folder: Path, tmp_path: Path) -> None:
     def also(done: int, total: int, frames: int) -> None:
-        with pytest.raises(RefusedError, match="another encode is writing"):
+        with pytest.raises(UsageError, match="another encode is writing"):
             run(folder, tmp_path / "out")
 
     assert run(folder, tmp_path / "out", progress=also).games == GAMES
@@ -523,7 +523,7 @@ def test_a_full_disk_is_an_error_of_the_disk_and_the_encode_continues(
     run(folder, tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr(partial.Partial, "append", full)
-        with pytest.raises(DataError, match="No space left on device") as caught:
+        with pytest.raises(PlaceError, match="no space left on") as caught:
             run(folder, tmp_path / "out")
     assert "run the same command again" in str(caught.value.hint)
     assert run(folder, tmp_path / "out").continued > 0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,24 +45,23 @@ def test_the_public_run_of_91_minutes_lies_in_the_range(tmp_path: Path) -> None:
 
 
 def test_time_scales_with_the_work_and_more_of_the_peak_is_faster() -> None:
-    base = {
-        "examples": 1e7,
-        "passes": 1e4,
-        "flops_per_example": 1e9,
-        "peak": 3e14,
-        "top": 3e14,
-        "layers": 4,
-        "context_len": 10,
-    }
-    one, twice = time_.seconds(**base), time_.seconds(**{**base, "examples": 2e7, "passes": 2e4})
+    work = time_.Work(steps=10_000, examples=1_000, flops=1e12, layers=4)
+
+    def seconds(steps: int, peak: float) -> time_.Range:
+        found = replace(work, steps=steps)
+        return time_.total(found, time_.on_gpu(found, peak=peak, top=3e14))
+
+    one, twice = seconds(10_000, 3e14), seconds(20_000, 3e14)
     assert one.low < one.likely < one.high
-    assert twice.high - time_.SETUP[2] == pytest.approx(2 * (one.high - time_.SETUP[2]))
-    assert time_.seconds(**{**base, "peak": 1e14}).low > one.low
+    assert twice.parts["steps"][2] == pytest.approx(2 * one.parts["steps"][2])
+    assert sum(part[1] for part in one.parts.values()) == pytest.approx(one.likely)
+    assert seconds(10_000, 1e14).low > one.low
 
 
-def test_a_cpu_run_has_no_time_and_costs_nothing_here(tmp_path: Path) -> None:
-    found = estimates(tmp_path, "training: {steps: 100}\n")
-    assert "no measurement" in found["time_seconds"]["unknown"]
+def test_a_cpu_run_that_nobody_measured_has_a_wide_range_and_costs_nothing_here(tmp_path: Path) -> None:
+    found = estimates(tmp_path, "data: {simulate: {games: 4}}\ntraining: {steps: 100}\n")
+    assert "not measured" in found["time_seconds"]["basis"]
+    assert found["time_seconds"]["high"] > 10 * found["time_seconds"]["low"]
     assert found["cost_usd"]["high"] == 0
 
 

@@ -38,6 +38,29 @@ def test_it_beats_once_a_second_and_a_phase_at_once(attempt: record.Attempt, mon
     assert told["memory_bytes"] > 1 << 20
 
 
+def test_it_announces_the_slowest_recent_step_of_its_phase_and_forgets_a_hiccup(
+    attempt: record.Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    heartbeat = Heartbeat(attempt)
+
+    def announced(seconds: float, beats: int = 1) -> float:
+        for _ in range(beats):
+            clock[0] += seconds
+            heartbeat.beat()
+        return float(record.read_json(attempt.heartbeat)["expect_next_seconds"])
+
+    announced(9.0)
+    heartbeat.phase("training")
+    assert record.read_json(attempt.heartbeat)["expect_next_seconds"] > 8.9, "no step yet: as slow as the rehearsal"
+    assert announced(70.0) == 70.0
+    assert announced(2.0) == pytest.approx(69.3)
+    assert announced(2.0, beats=500) == 2.0
+    heartbeat.phase("validating")
+    assert announced(5.0) == 5.0
+
+
 def test_a_heartbeat_that_cannot_be_written_ends_nothing_and_leaves_no_half(
     attempt: record.Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

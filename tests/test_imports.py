@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "runctl"
-TRACE = tuple(f"runctl.estimate.{name}" for name in ("trace", "tracker", "solve", "generate", "measured", "compare"))
+_TRACE = ("trace", "tracker", "solve", "generate", "measured", "compare", "reference", "families_generate")
+TRACE = tuple(f"runctl.estimate.{name}" for name in _TRACE)
 TORCH_ROOMS = ("runctl.train", "runctl.models", "runctl.tasks.worldmodel", *TRACE)
 ONLY_HERE = {
     "torch": TORCH_ROOMS,
@@ -30,6 +31,7 @@ ORDER = (
         "runctl.stop",
         "runctl.status",
         "runctl.logs",
+        "runctl.journal",
         "runctl.pull",
         "runctl.wait",
         "runctl.page",
@@ -40,9 +42,9 @@ ORDER = (
     ("runctl.rules", "runctl.adapters"),
     ("runctl.estimate", "runctl.facts"),
     ("runctl.models", "runctl.tasks"),
-    ("runctl.record", "runctl.hardware", "runctl.project", "runctl.evidence", "runctl.code_version"),
+    ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),
     ("runctl.config", "runctl.yamldoc"),
-    ("runctl.units", "runctl.errors", "runctl.names"),
+    ("runctl.units", "runctl.errors", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
 )
 FAST = {
     "help": ["--help"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,7 +214,7 @@ def test_settings_that_the_local_backend_ignores_are_said(project: Path) -> None
     assert any("compute.memory" in note for note in plan.notes)
     assert any("compute.retries" in note for note in plan.notes)
     guarded = launch.plan(config(project, "-c", "pass", more="guards: [{when: nan, do: stop}]\n"))
-    assert any("guards are not watched" in note for note in guarded.notes)
+    assert "not enforced by this version: guards" in guarded.notes
 
 
 def test_a_supervisor_that_cannot_be_started_leaves_no_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +236,7 @@ def test_without_torch_a_training_run_is_refused_before_it_exists(
     monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ProviderError, match="torch is not installed") as caught:
         launch.start(launch.plan(path))
-    assert "runctl[train]" in (caught.value.hint or "")
+    assert "[train]" in (caught.value.hint or "")
     assert list((project / "runs").iterdir()) == []
 
 
@@ -343,3 +344,18 @@ def test_earlier_runs_are_no_code(tmp_path: Path) -> None:
     (tmp_path / "runs/old").mkdir(parents=True)
     (tmp_path / "runs/old/run.json").write_text("{}\n")
     assert code_version.read(tmp_path).dirty is False
+
+
+def test_a_difference_that_git_could_not_give_in_time_is_noted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", *words], check=True)
+    (project / "bin").mkdir()
+    slow = f'case "$*" in *--name-only*) exec sleep 60;; esac\nexec {shutil.which("git")} "$@"\n'
+    (project / "bin" / "git").write_text(f"#!/bin/sh\n{slow}")
+    (project / "bin" / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(code_version, "_GIT_SECONDS", 0.5)
+    found = code_version.read(project)
+    assert found.note == "code.diff is not whole: git diff did not end within 0.5 s"
+    assert found.diff.endswith(f"# {found.note}\n")
+    assert found.to_json()["note"] == found.note

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,50 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_keeps_the_older_checkpoint
     run = record.RunDir(tmp_path)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["latest", "step-000000010"]
     assert run.latest.read_text() == "step-000000010\n"
+
+
+@pytest.mark.parametrize("left", [12 << 10, 0])
+def test_a_disk_that_fills_up_is_told_without_a_traceback(tmp_path: Path, left: int) -> None:
+    """With a little room left the checkpoint does not fit, but the result does; with none, stderr has the cause."""
+    room = tmp_path / "small"
+    room.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", room]).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        run = tiny_job.make_run(
+            room / "run", tiny_job.config(training={"steps": 10_000, "validate_every": "9999 steps"})
+        )
+        given = os.environ | {"PYTHONPATH": str(TINY.parents[1]), "PACE": "0.005"}
+        command = [sys.executable, str(TINY), str(run.path), "--attempt", "1"]
+        process = subprocess.Popen(command, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        wait_for_step(run, process, 10)
+        with (room / "fill").open("wb", buffering=0) as file:
+            with suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+            if left:
+                file.truncate(file.tell() - left)
+            while not left and process.poll() is None:
+                with suppress(OSError):
+                    file.write(bytes(4096))
+        said = process.communicate(timeout=30)[0].splitlines()
+        assert process.returncode == 1
+        assert said[0].startswith(f"error: no space left on {run.path} for ")
+        assert said[0].endswith("; free some there, then go on from the last checkpoint with: runctl resume run")
+        saved = checkpoint.folders(run)
+        assert run.latest.read_text().strip() == saved[-1].name
+        assert checkpoint.load(saved[-1], TinyJob().identity | checkpoint.read_manifest(saved[-1])["identity"])  # type: ignore[index]
+        if left:
+            told = result(run)
+            assert (told["outcome"], told["error"]["type"], len(said)) == ("failed", "OSError", 1)
+            assert said[0] == f"error: {told['error']['message']}; {told['error']['hint']}"
+        else:
+            assert not run.attempt(1).result.exists()
+            assert said[1].startswith(f"error: no space left on {run.path} for ")
+            assert said[1].endswith("; result.json could not be written: No space left on device")
+            assert len(said) == 2
+    finally:
+        subprocess.run(["umount", "-l", room], check=True)
 
 
 def test_the_best_checkpoint_stays_if_its_validation_was_given_up_and_made_up_for(tmp_path: Path) -> None:

@@ -75,6 +75,54 @@ def test_the_questions_of_a_real_team_have_answers() -> None:
         assert found.high < 0.5 * 39 * GIB
 
 
+def test_recomputing_blocks_takes_less_and_is_offered_where_a_run_does_not_fit() -> None:
+    asked = request("L4", batch=8192, n_layers=12)
+    less = memory.peak(asked.change(recompute=True))
+    assert less.parts["activations"] < 0.2 * memory.peak(asked).parts["activations"]
+    assert {"training.activation_checkpointing": "true"} in [change.settings for change in fits.changes(asked)]
+    assert fits.changes(asked.change(recompute=True)) == []
+
+
+def test_on_the_cpu_a_checkpoint_is_copied_while_the_run_trains_not_while_it_loads() -> None:
+    small = memory.peak(request(None, batch=1, d_model=64, n_layers=2))
+    assert small.phase == "load"
+    assert "checkpoint copy" not in small.parts
+    large = memory.peak(request(None))
+    assert large.parts["checkpoint copy"] == 12 * parameters.count(large.request.shape.encoding, shape().model)
+    assert large.phase != "load"
+
+
+def test_the_shipped_traces_are_read_in_milliseconds() -> None:
+    began = time.process_time()
+    data = json.loads(traced.FILE.read_text(encoding="utf-8"))
+    assert time.process_time() - began < 0.02  # 0.0015 on a quiet machine
+    assert set(data["forms"]) >= {traced.form(shape(), "cuda"), traced.form(replace(shape(), recompute=True), "cpu")}
+
+
+def test_ddp_holds_every_gradient_once_more_unless_they_lie_in_its_buckets(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    layers = [torch.nn.Linear(300, 300) for _ in range(4)]
+    count = sum(weights.numel() for layer in layers for weights in layer.parameters())
+    buckets = []
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        for views in (False, True):
+            wrapped = DistributedDataParallel(torch.nn.Sequential(*layers), gradient_as_bucket_view=views)
+            for _ in range(2):
+                wrapped(torch.ones(1, 300)).sum().backward()
+            grads = {weights.grad.untyped_storage().data_ptr() for weights in wrapped.parameters()}
+            buckets.append(len(grads))
+    finally:
+        dist.destroy_process_group()
+    assert buckets[0] == 8  # gradients of their own, beside the buckets
+    assert buckets[1] < 8  # views into buckets
+    assert memory.ddp_buckets(count, 4) == 4 * count
+    assert memory.ddp_buckets(count, 4, views=True) == 0
+
+
 def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     for gpu in ("T4", "H200"):
         asked = request(gpu, precision="fp32")

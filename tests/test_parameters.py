@@ -81,6 +81,28 @@ PART_OF = {
 }
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_recomputed_flops_equal_those_of_the_matrix_products_that_run_again(dropout):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from runctl.tasks.worldmodel.encoding import columns
+    from runctl.tasks.worldmodel.model import WorldModel
+
+    torch.set_num_threads(1)
+    encoding = Encoding(**AGE)
+    model = Model(d_model=32, headdim=16, n_layers=4, context_len=12, chunk_size=6, d_state=8, dropout=dropout)
+    records = torch.zeros(2, 13, columns(encoding).record_bytes, dtype=torch.uint8)
+    counted = []
+    for recompute in (False, True):
+        built = WorldModel(encoding, model, recompute=recompute)
+        with FlopCounterMode(display=False) as counter:
+            sum(output.sum() for output in built(records).outputs.values()).backward()
+        counted.append(counter.get_total_flops())
+    convolutions = 2 * (model.n_layers - 1) * 12 * (64 + 16) * model.d_conv
+    assert counted[1] - counted[0] == 2 * (parameters.recompute_flops(encoding, model) - convolutions)
+
+
 @pytest.mark.parametrize(("context_len", "chunk_size"), [(10, 10), (9, 4), (12, 6)])
 def test_flops_equal_those_of_the_matrix_products_that_run(context_len, chunk_size):
     """Counted by torch's own counter; it does not see the convolution, which is pointwise code here."""

@@ -19,6 +19,7 @@ from slp_writer import Replay
 pytest.importorskip("peppi_py")
 pytest.importorskip("slippi")
 
+from runctl import install
 from runctl.config.model import Encoding
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel import slp, slp_header, slp_peppi, slp_python
@@ -322,7 +323,7 @@ def test_without_parsers_a_person_learns_what_to_install(tmp_path: Path) -> None
         "    print(error.hint)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "pip install 'runctl[melee]'\n"
+    assert done.stdout == install.hint("melee") + "\n"
 
 
 def test_nan_and_infinity_are_stored_and_counted_not_repaired() -> None:

@@ -79,7 +79,9 @@ def test_a_stop_between_rows_and_a_resume_match_an_unbroken_run(tmp_path: Path) 
     assert history(broken) == history(whole)
 
 
-def test_a_damaged_newest_checkpoint_costs_steps_and_no_exactness(tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_costs_steps_and_no_exactness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sections: dict[str, Any] = {"training": {"log_every": 7}, "checkpoint": {"every": "8 steps"}}
     run_tiny(tmp_path / "whole", **sections)
     run_tiny(tmp_path / "broken", **sections)
@@ -91,6 +93,14 @@ def test_a_damaged_newest_checkpoint_costs_steps_and_no_exactness(tmp_path: Path
     assert ended.step == 40
     assert "step-000000040 is damaged: model.safetensors" in ended.notes[0]
     assert ended.notes[-1] == "resumed from step-000000030"
+    warnings = [f"warning: {ended.notes[0]}", f"warning: {ended.notes[1]}"]
+    assert capsys.readouterr().err.splitlines() == [*warnings, "resumed from step-000000030"]
+    told = record.read_json(run.attempt(2).resumed)
+    assert (told["step"], told["checkpoint"]) == (30, "step-000000030")
+    assert [(entry["checkpoint"], entry["why"]) for entry in told["passed_over"]] == [
+        ("step-000000040", ended.notes[0]),
+        ("step-000000032", ended.notes[1]),
+    ]
     assert history(run) == history(record.RunDir(tmp_path / "whole"))
     assert checkpoint.load(run.checkpoint(40), _identity_of(run, 40)).manifest["attempt"] == 2
 

@@ -23,7 +23,6 @@ def test_an_epoch_ends_with_the_windows_that_are_left() -> None:
     assert (plan.step_windows, plan.steps_per_epoch, plan.total_steps) == (20, 3, 6)
     assert plan.position(2) == (0, 40)
     assert plan.position(3) == (1, 0)
-    assert plan.examples(4) == 65
 
 
 def test_epochs_may_be_fractional_and_steps_are_totals() -> None:

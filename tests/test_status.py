@@ -68,8 +68,8 @@ def test_the_eta_of_a_resumed_run_counts_this_attempt_alone() -> None:
         ({}, ALIVE, "running"),
         ({}, replace(ALIVE, trainer=Life.DEAD), "stopping"),
         ({"heartbeat": {"time": NOW - 61, "step": 3}}, ALIVE, "stalled"),
-        ({"heartbeat": {"time": NOW - 61, "step": 3, "expect_next_seconds": 10}}, ALIVE, "running"),
-        ({"heartbeat": {"time": NOW - 201, "step": 3, "expect_next_seconds": 10}}, ALIVE, "stalled"),
+        ({"heartbeat": {"time": NOW - 170, "step": 3, "expect_next_seconds": 90}}, ALIVE, "running"),
+        ({"heartbeat": {"time": NOW - 190, "step": 3, "expect_next_seconds": 90}}, ALIVE, "stalled"),
         ({}, replace(ALIVE, supervisor=Life.DEAD), "failed"),
         ({}, GONE, "failed"),
         ({}, Evidence(Life.REBOOTED, Life.REBOOTED, Life.REBOOTED), "failed"),
@@ -264,6 +264,15 @@ def test_a_stopped_process_lets_its_run_stall(tmp_path: Path) -> None:
     assert found.reason.startswith("no heartbeat for 1m")
 
 
+def test_a_trainer_with_slow_steps_stalls_when_twice_what_it_announced_is_over(tmp_path: Path) -> None:
+    run = make(tmp_path, "--steps", 100_000, "--expect-next", 120)
+    with supervised(run):
+        until(run, in_state("running"))
+        os.kill(pids(run)[1], signal.SIGSTOP)
+        states = [status.read(run, now=time.time() + seconds).state for seconds in (65, 230, 245)]
+    assert states == ["running", "running", "stalled"]
+
+
 def test_a_launch_that_died_before_its_supervisor_never_started(tmp_path: Path) -> None:
     run = make(tmp_path)
     assert status.read(run).state == "queued"
@@ -286,6 +295,6 @@ def test_a_thousand_runs_are_listed_quickly(tmp_path: Path) -> None:
         files.exit.write_text('{"state": "stopped", "reason": "", "step": 1}')
         files.heartbeat.write_text('{"step": 1, "time": 1.0}')
     begun = time.monotonic()
-    found = status.select(tmp_path, False, [], 10)
-    assert len(found) == 11  # the model is queued
+    found, hidden = status.select(tmp_path, False, [], 10)
+    assert (len(found), hidden) == (11, 990)  # the model is queued
     assert time.monotonic() - begun < 2.0

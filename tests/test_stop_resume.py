@@ -7,7 +7,9 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_runs import FAKE, clean, events, in_state, make, pids, supervised, until
@@ -58,6 +60,8 @@ def test_a_stopped_run_resumes_from_its_checkpoint_to_the_same_total(
     found = launch.await_start(run, 30)
     assert found.attempt == 2
     assert (found.step or 0) > (stopped.step or 0)
+    rows = [row["step"] for row in record.read_lines(run.events) if row["event"] == "checkpoint"]
+    assert rows.count(stopped.step) == 1  # the second attempt did not save it again
     assert wait.wait(run, 30).state == "succeeded"
     until(run, lambda _: run.summary.exists())
     summary = record.read_json(run.summary)
@@ -128,6 +132,39 @@ def test_stop_says_what_is_at_stake_and_is_idempotent(project: Path, monkeypatch
     assert second.returncode == 0
     assert "has ended already: stopped" in second.stderr
     assert json.loads(second.stdout)["status"]["state"] == "stopped"
+
+
+def test_stop_of_what_a_lost_supervisor_left_says_that_the_run_has_ended(project: Path) -> None:
+    run = make(project, "--steps", 100_000, "--deaf")
+    with supervised(run):
+        until(run, in_state("running"))
+        supervisor, trainer = pids(run)
+        os.kill(supervisor, signal.SIGKILL)
+        while not status.read(run).leftover:
+            pass
+        record.write_json(run.attempt(1).heartbeat, {"time": 1.0})
+        assert stop.at_stake(status.read(run)) == (
+            "run has ended: failed: supervisor lost; what it left is being ended"
+        )
+        os.kill(trainer, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "words"),
+    [
+        ("stalled", {"step": 5, "total_steps": 9}, "r has stalled at step 5 of 9; no checkpoint yet: all of it"),
+        ("starting", {}, "r is starting, before its first step; no checkpoint yet"),
+        (
+            "running",
+            {"step": 6, "checkpoint_step": 5},
+            "r is running at step 6; last checkpoint at step 5 (1 step back)",
+        ),
+        ("running", {"task": "command", "seconds": 90.0}, "r is running, 1m30s after its start"),
+    ],
+)
+def test_what_is_at_stake_is_said_for_every_state(state: str, facts: dict[str, Any], words: str) -> None:
+    found = status.fold(status.Records({"name": "r", "config": {"task": "worldmodel"}}), status.Evidence(), 2.0)
+    assert stop.at_stake(replace(found, **{"state": state, "leftover": False, **facts})).startswith(words)
 
 
 def test_stop_leaves_a_run_of_another_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

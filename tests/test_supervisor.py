@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import fake_runs
@@ -188,6 +189,29 @@ def test_a_failed_program_is_explained_by_its_last_line(tmp_path: Path) -> None:
     assert (found.state, found.reason) == ("failed", "exit 1: no such dataset")
 
 
+@pytest.mark.parametrize(
+    ("program", "cwd", "why"),
+    [
+        ("no-such-program", None, "no such program on PATH ("),
+        ("./train.sh", None, "there is no {project}/train.sh; correct command.argv or command.cwd"),
+        ("true", "gone", "its folder {project}/gone does not exist; correct command.cwd"),
+        ("./plain", None, "{project}/plain may not be executed; make it executable: chmod +x {project}/plain"),
+        ("./empty", None, "{project}/empty is no program; begin it with a line like #!/bin/sh"),
+    ],
+)
+def test_a_program_of_ones_own_that_cannot_be_started_is_named(
+    tmp_path: Path, program: str, cwd: str | None, why: str
+) -> None:
+    (tmp_path / "plain").touch(0o644)
+    (tmp_path / "empty").write_text("hello")
+    (tmp_path / "empty").chmod(0o755)
+    run = make(tmp_path, task="command", command={"argv": [program], "cwd": cwd})
+    record.write_json(run.run, record.read_json(run.run) | {"command": [program]})
+    with supervised(run):
+        found = until(run, in_state(*ENDED))
+    assert found.reason.startswith(f"cannot start '{program}': {why.format(project=tmp_path)}")
+
+
 def test_an_earlier_attempt_without_a_record_gets_one_from_the_next(tmp_path: Path) -> None:
     run = make(tmp_path, "--steps", 10_000)
     with supervised(run):
@@ -251,24 +275,50 @@ def test_a_lost_supervisor_means_failed_unless_a_result_says_otherwise() -> None
     assert judge_lost({"outcome": "stopped"}, stop_requested=False, rebooted=False).state == "failed"
 
 
-def test_a_full_disk_does_not_lose_the_end_of_a_run(tmp_path: Path) -> None:
-    """The reserve gives its room back: exit.json is written although the trainer filled the disk."""
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
     room = tmp_path / "small"
     room.mkdir()
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", room]).returncode:
         pytest.skip("needs the right to mount a small tmpfs")
-    try:
-        run = make(room, task="command", command={"argv": ["x"]})
-        script = "open('runs/run/fill', 'wb').write(bytes(1 << 22))"
-        record.write_json(run.run, record.read_json(run.run) | {"command": [sys.executable, "-c", script]})
-        with supervised(run):
-            found = until(run, in_state(*ENDED))
-            until(run, lambda _: run.summary.exists())
-        assert found.state == "failed"
-        assert record.read_json(run.attempt(1).exit)["exit_code"] == 1
-        assert record.read_json(run.summary)["state"] == "failed"
-    finally:
-        subprocess.run(["umount", room], check=True)
+    yield room
+    subprocess.run(["umount", "--lazy", room], check=True)  # a closer may still write its log
+
+
+FILL = "file = open('runs/run/fill', 'wb', buffering=0)\nwhile True: file.write(bytes(4096))"
+
+
+def test_a_full_disk_is_the_reason_that_a_run_failed(small_disk: Path) -> None:
+    """The reserve gives its room back: the end is on record although nothing else could be written."""
+    run = make(small_disk, task="command", command={"argv": ["x"]})
+    record.write_json(run.run, record.read_json(run.run) | {"command": [sys.executable, "-c", FILL]})
+    with supervised(run):
+        found = until(run, in_state(*ENDED))
+        until(run, lambda _: run.summary.exists())
+    assert (found.state, found.reason) == ("failed", f"no space left on {run.path} (exit 1)")
+    assert record.read_json(run.attempt(1).exit)["exit_code"] == 1
+    assert record.read_json(run.summary)["reason"] == found.reason
+
+
+def test_a_disk_that_is_full_before_the_supervisor_runs_is_named(small_disk: Path) -> None:
+    run = make(small_disk, "--steps", 5)
+    subprocess.run([sys.executable, "-c", FILL], cwd=small_disk, capture_output=True)
+    with supervised(run):
+        found = until(run, in_state(*ENDED))
+    assert (found.state, found.reason) == ("failed", f"no space left on {run.path}")
+    assert not run.attempt(1).log.exists()  # nothing was started that could not be recorded
+
+
+def test_a_full_disk_is_named_even_where_no_end_could_be_written(small_disk: Path) -> None:
+    run = make(small_disk, "--steps", 10_000)
+    with supervised(run):
+        until(run, in_state("running"))
+        subprocess.run([sys.executable, "-c", FILL], cwd=small_disk, capture_output=True)
+        for pid in pids(run):
+            os.kill(pid, signal.SIGKILL)
+        found = until(run, in_state("failed"))
+    assert found.reason.endswith(f"no space left on {run.path}")
 
 
 def test_the_helpers_leave_nothing_running(tmp_path: Path) -> None:

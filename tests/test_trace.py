@@ -39,6 +39,15 @@ REAL = {
     },
     "chunks": {"context_len": 32, "chunk_size": 8, "training": {"batch_size": 16}},
     "filled chunks, bf16": {"context_len": 30, "chunk_size": 8, "training": {"batch_size": 16, "precision": "bf16"}},
+    "recomputed": {"n_layers": 5, "training": {"activation_checkpointing": True}},
+    "recomputed chunks, bf16": {
+        "n_layers": 4,
+        "context_len": 32,
+        "chunk_size": 8,
+        "dropout": 0.0,
+        "training": {"activation_checkpointing": True, "precision": "bf16", "batch_size": 16},
+    },
+    "few windows for wide weights": {"d_model": 512, "training": {"batch_size": 4}},
     "no dropout": {"dropout": 0.0, "d_model": 128},
     "residual targets": {"training": {"delta_target": "residual", "grad_clip": 0}},
 }
@@ -100,6 +109,21 @@ def test_dropout_on_cuda_keeps_bytes_and_on_the_cpu_floats() -> None:
     )
     values = 2 * 256 * 10 * 64  # of two whole layers; at the peak the last one's mask is gone
     assert here - there == 3 * values
+
+
+def test_recomputing_keeps_one_input_for_each_layer() -> None:
+    """A layer more adds its input: B × K × d_model floats of 4 bytes."""
+    held = {}
+    for layers in (4, 5):
+        training = {"activation_checkpointing": True}
+        found = trace.trace(config(n_layers=layers, training=training), sample=8)
+        held[layers] = measured.categories(found.marks)["activations"]
+    assert held[5] - held[4] == 4 * 64 * 10 * 64
+
+
+def test_without_dropout_both_devices_take_the_same() -> None:
+    wanted = config(dropout=0.0, n_layers=3, training={"precision": "bf16"})
+    assert trace.trace(wanted, device="cuda", sample=8).peak() == trace.trace(wanted, device="cpu", sample=8).peak()
 
 
 def test_shipped_answers_equal_new_traces() -> None:

@@ -85,7 +85,8 @@ def test_rows_reach_wandb_as_they_stand_in_the_record(tmp_path: Path, monkeypatc
     fake = FakeWandb()
     ended, where = train_with(tmp_path / "run", fake, monkeypatch)
     assert ended.outcome == "succeeded"
-    assert fake.rows == list(record.read_lines(where.run.metrics))
+    rows = record.read_lines(where.run.metrics)
+    assert fake.rows == [{name: value for name, value in row.items() if value is not None} for row in rows]
     assert fake.exit_code == 0
     assert where.trackers.status() == {"wandb": "online"}
     assert where.heartbeat.facts["tracking"] == {"wandb": "online"}
@@ -93,13 +94,15 @@ def test_rows_reach_wandb_as_they_stand_in_the_record(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("call", ["init", "log", "finish"])
 def test_a_failure_of_wandb_is_said_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], call: str
 ) -> None:
     fake = FakeWandb(**{call: fail("no route to host")})
     ended, where = train_with(tmp_path / "run", fake, monkeypatch)
     assert ended.outcome == "succeeded"
     assert len(list(record.read_lines(where.run.metrics))) == 13
     assert where.trackers.status() == {"wandb": "failed: ConnectionError: no route to host"}
+    warning = "warning: wandb failed, the run goes on without it: ConnectionError: no route to host\n"
+    assert capsys.readouterr().err == warning
 
 
 def test_a_missing_package_is_said_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

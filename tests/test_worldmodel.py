@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -249,6 +251,28 @@ def test_bf16_autocast_gives_finite_losses_and_gradients():
     total.backward()
     assert total.dtype == torch.float32
     assert all(torch.isfinite(weights.grad).all() for weights in built.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_recomputed_blocks_give_the_same_bits_and_draw_the_same_numbers(precision, dropout):
+    encoding = Encoding(**ALL)
+    shape = SMALL.model_copy(update={"n_layers": 3, "dropout": dropout})
+    records = random_records(encoding, 4, 6)
+    found = []
+    for recompute in (False, True):
+        built = model(encoding, shape=shape, trained=True, recompute=recompute)
+        torch.manual_seed(1)
+        forward = Counter()
+        for number, block in enumerate(built.blocks):
+            block.in_proj.register_forward_pre_hook(lambda *_, number=number, seen=forward: seen.update([number]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            total, _ = losses.loss(built(records), records, LossWeights(), built.targets)
+        total.backward()
+        assert [forward[number] for number in (0, 1)] == [1 + recompute] * 2
+        grads = [weights.grad for weights in built.parameters()]
+        found.append([total.detach(), *grads, torch.get_rng_state()])
+    assert all(map(torch.equal, *found))
 
 
 def test_a_few_steps_learn_a_batch_by_heart():

@@ -8,11 +8,12 @@ from typing import Any
 
 from runctl import config as configs
 from runctl import yamldoc
-from runctl.adapters import native_dataset
+from runctl.adapters import native_dataset, native_declares
 from runctl.config import LoadedConfig, RunConfig
 from runctl.errors import ConfigError
 from runctl.facts import Facts
 from runctl.project import Project
+from runctl.tasks.worldmodel import metric_names
 from runctl.yamldoc import Document, Position
 
 KIND = "training"
@@ -38,7 +39,9 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
         facts.otherwise = "task: command runs a program of your own"
         for name in [name for name in facts.values if name.partition(".")[0] in _OF_THE_MODEL]:
             facts.miss(name, facts.otherwise)
+        native_declares.read(loaded.config.declares, facts)
         return loaded.document
+    facts.put("run.metrics", metric_names.NAMES, "derived", "the task's validation")
     facts.put("training.tf32", False, "derived", "runctl's trainer keeps fp32 products exact")
     native_dataset.read(loaded.config, project, facts)
     _length(loaded.config, facts)
@@ -78,8 +81,10 @@ def _length(config: RunConfig, facts: Facts) -> None:
     from runctl.train.schedule import plan  # free of torch; imported here because train/ stands above this room
 
     training = config.training
-    facts.put("run.step_examples", training.batch_size * training.accumulation, "derived", "batch_size × accumulation")
+    asked = training.batch_size * training.accumulation
     windows = facts.get("data.train_windows")
+    facts.put("run.step_asked", asked, "derived", "batch_size × accumulation")
+    facts.put("run.step_examples", min(asked, windows or asked), "derived", "batch_size × accumulation")
     if windows is not None:
         totals = plan(training, max(1, windows))
         detail = facts.source("data.train_windows").detail  # type: ignore[union-attr]
@@ -99,7 +104,7 @@ def _length(config: RunConfig, facts: Facts) -> None:
 
 def _model(config: RunConfig, facts: Facts) -> None:
     """The model's size and widths, from its architecture."""
-    from runctl.estimate import parameters
+    from runctl.estimate import calibration, parameters
 
     encoding, model = config.encoding, config.model
     for name, count in (("parameters", parameters.count), ("flops", parameters.flops)):
@@ -107,5 +112,9 @@ def _model(config: RunConfig, facts: Facts) -> None:
             facts.put(f"model.{name}", count(encoding, model), "derived", "the architecture")
         except (ValueError, ArithmeticError) as error:
             facts.miss(f"model.{name}", f"the model cannot be built: {error}")
+    if config.training.activation_checkpointing and facts.get("model.flops"):
+        again = parameters.recompute_flops(encoding, model)
+        facts.put("model.recompute_flops", again, "derived", "training.activation_checkpointing")
+    facts.derive("calibration.shape", "the config", lambda: calibration.shape(config))
     facts.put("model.inputs", parameters.inputs(encoding), "derived", "encoding")
     facts.put("model.outputs", parameters.outputs(encoding), "derived", "encoding")

@@ -2,7 +2,8 @@
 
 `dataset.place` says where this machine looked and what it found:
 `encoded` the folder with its manifest · `committed` only `<folder>.manifest.json` · `partial` a folder without a
-manifest · `absent` nothing, under the project · `elsewhere` nothing, outside the project.
+manifest · `file` no folder, but a file · `absent` nothing, under the project · `elsewhere` nothing, outside
+the project.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Any
 
 from runctl.config import RunConfig
 from runctl.facts import Facts
+from runctl.filekind import other_than_file
 from runctl.project import Project
 from runctl.tasks.worldmodel import encoding
+from runctl.tasks.worldmodel import split as splits
+from runctl.units import counted
 
 FRAMES_PER_GAME = 9_000  # 2,000 public games held 18.8M frames; the 39 full games of a test set 8,250 each
 FRAMES_PER_SECOND = 60
@@ -66,18 +70,20 @@ def _find(encoded: str, root: Path, facts: Facts) -> dict[str, Any] | None:
     inside = folder.resolve().is_relative_to(root.resolve())
     facts.put("dataset.folder", str(encoded), "derived", "data.encoded")
     for place, file in (("encoded", folder / "manifest.json"), ("committed", committed)):
-        if file.is_file():
+        if file.exists():
             short = str(shown.parent / file.relative_to(folder.parent))
             facts.put("dataset.place", place, "manifest", short)
             facts.put("dataset.manifest_file", short, "manifest", short)
             return _json(file, short, facts)
-    place = "partial" if folder.is_dir() else "absent" if inside else "elsewhere"
+    place = "partial" if folder.is_dir() else "file" if folder.exists() else "absent" if inside else "elsewhere"
     facts.put("dataset.place", place, "derived", str(folder))
     return None
 
 
 def _json(file: Path, shown: str, facts: Facts) -> dict[str, Any] | None:
     try:
+        if kind := other_than_file(file):
+            raise ValueError(f"it is {kind}, not a file")
         if file.stat().st_size > MAX_BYTES:
             raise ValueError("it is larger than a manifest can be")
         data = json.loads(file.read_text("utf-8"))
@@ -107,11 +113,11 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
     try:
         frames = int(manifest["frames"])
         if isinstance(games, list) and games and all("identity" in game for game in games):
-            count = _train_games(len(games), split)
-            ranked = sorted(range(len(games)), key=lambda index: (games[index]["identity"], index))
-            sizes = [max(0, int(games[index]["frames"]) - context) for index in ranked]
-            facts.put("data.train_windows", sum(sizes[:count]), "manifest", f"{file}: {count} of {len(games)} games")
-            facts.put("data.validation_windows", sum(sizes[count:]), "manifest", file)
+            train, held_out = splits.sides([game["identity"] for game in games], split)
+            sizes = [max(0, int(game["frames"]) - context) for game in games]
+            detail = f"{file}: {len(train)} of {counted(len(games), 'game')}"
+            facts.put("data.train_windows", sum(sizes[index] for index in train), "manifest", detail)
+            facts.put("data.validation_windows", sum(sizes[index] for index in held_out), "manifest", file)
         else:
             windows = max(0, frames - context * int(facts.get("dataset.games", 0)))
             facts.put("data.train_windows", round(windows * split), "manifest", f"about, from the counts of {file}")
@@ -120,12 +126,6 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
     except (KeyError, TypeError, ValueError, AttributeError):
         for name in ("data.train_windows", "data.validation_windows", "data.frames"):
             facts.miss(name, f"{file} does not list its games as it should")
-
-
-def _train_games(games: int, split: float) -> int:
-    """How many of the games are trained on: as the dataset's split counts them."""
-    count = round(games * split)
-    return min(max(count, 1), games - 1) if games > 1 else count
 
 
 def _without(config: RunConfig, facts: Facts) -> None:
@@ -141,7 +141,7 @@ def _without(config: RunConfig, facts: Facts) -> None:
         _guess(config, facts, why)
         return
     frames = round(simulate.seconds * FRAMES_PER_SECOND)
-    train = _train_games(simulate.games, config.data.train_split)
+    train = splits.training_games(simulate.games, config.data.train_split)
     windows = max(0, frames - config.model.context_len)
     facts.put("data.frames", frames * simulate.games, "derived", "data.simulate")
     facts.put("data.train_windows", train * windows, "derived", f"{train} of {simulate.games} simulated games")

@@ -63,11 +63,16 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Backend:
-    """The backend of that name; raises UsageError for an unknown one, ProviderError for one that cannot launch yet."""
+    """The backend of that name; raises what `check` does."""
+    check(name)
+    return cast(Backend, importlib.import_module(f"runctl.backends.{name}"))
+
+
+def check(name: str) -> None:
+    """Raises UsageError for a backend that is unknown, ProviderError for one that cannot launch yet."""
     if name not in names():
         known = ", ".join(names())
         hint = did_you_mean(name, names()) or "set compute.backend"
         raise UsageError(f"no backend '{name}'; known: {known}", hint=hint)
     if name in _ANNOUNCED:
         raise ProviderError(_ANNOUNCED[name], hint="launch it here with: --set compute.backend=local")
-    return cast(Backend, importlib.import_module(f"runctl.backends.{name}"))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runctl import evidence, record
+from runctl import evidence, install, record
 from runctl.backends import Request
 from runctl.errors import ProviderError
 from runctl.supervisor.supervise import importable
@@ -19,7 +19,6 @@ from runctl.supervisor.supervise import importable
 if TYPE_CHECKING:
     from runctl.config import RunConfig
 
-_INSTALL = "install what training needs: pip install 'runctl[train]'"
 TRAINER = [sys.executable, "-P", "-m", "runctl.train"]
 
 
@@ -32,8 +31,6 @@ def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_se
         trainer, cwd = [*TRAINER, str(run_dir), "--attempt", str(attempt)], project
     asked = [key for key in ("cpu", "memory", "disk") if getattr(config.compute, key) is not None]
     notes = [f"the local backend does not limit compute.{key}" for key in asked]
-    if config.guards:
-        notes.append("guards are not watched yet: none of them will flag or end this run")
     if config.compute.retries:
         notes.append("the local backend does not retry by itself (compute.retries): use runctl resume")
     return Request(
@@ -56,7 +53,7 @@ def submit(request: Request) -> int:
 
     Raises ProviderError where the built-in trainer could not even import torch."""
     if request.trainer[: len(TRAINER)] == TRAINER and importlib.util.find_spec("torch") is None:
-        raise ProviderError("this environment cannot train: torch is not installed", hint=_INSTALL)
+        raise ProviderError("this environment cannot train: torch is not installed", hint=install.hint("train"))
     return _detached(request.supervisor, record.RunDir(Path(request.run_dir)))
 
 

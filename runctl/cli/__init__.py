@@ -13,16 +13,18 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from runctl import __version__
-from runctl.errors import Exit, RunctlError
+from runctl.errors import Exit, Internal, RunctlError, of_place
 
 COMMANDS = (
     "preflight",
     "estimate",
+    "probe",
     "encode",
     "launch",
     "status",
@@ -93,12 +95,13 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        as_json = kwargs.get("as_json") or kwargs.get("form") == "json"
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            sys.stdout.flush()
+            return result
         except RunctlError as error:
-            from runctl import view
-
-            view.print_error(error)
+            _tell(error, as_json)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             sys.stderr.write("\ninterrupted\n")
@@ -106,26 +109,54 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            _internal(error)
-            raise typer.Exit(Exit.INTERNAL) from None
+            known = of_place(error, _full_output(error) or Path.cwd())
+            if known is None:
+                _internal(error, as_json)
+                raise typer.Exit(Exit.INTERNAL) from None
+            _tell(known, as_json)
+            raise typer.Exit(known.exit_code) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
             if type(error).__module__.startswith(("typer", "click")):
                 raise
-            _internal(error)
+            _internal(error, as_json)
             raise typer.Exit(Exit.INTERNAL) from None
 
     return call
 
 
-def _internal(error: Exception) -> None:
+def _tell(error: RunctlError, as_json: bool | None) -> None:
+    """The error on stderr for people, and with `--json` on stdout for programs."""
+    from runctl import view
+
+    if as_json:
+        view.print_json({**error.data, "error": error.to_json()})
+    view.print_error(error)
+
+
+def _full_output(error: OSError) -> str | None:
+    """`standard output` if it was what could not be written to; nothing more is tried there, not even at the exit.
+
+    Such an error names no file, and comes from what prints."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = place.tb_frame.f_globals.get("__name__", "") if place else ""
+    if error.filename is not None or not module.startswith(("runctl.cli", "runctl.view", "rich", "typer", "click")):
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return "standard output"
+
+
+def _internal(error: Exception, as_json: bool | None) -> None:
     if os.environ.get("RUNCTL_DEBUG"):
         raise error
-    sys.stderr.write(
-        f"internal error: {type(error).__name__}: {error}\n"
-        "hint: this is a defect of runctl, not of your config; RUNCTL_DEBUG=1 shows the traceback to report\n"
+    told = Internal(
+        f"internal error: {type(error).__name__}: {error}",
+        hint="this is a defect of runctl, not of your config; RUNCTL_DEBUG=1 shows the traceback to report",
     )
+    _tell(told, as_json)
 
 
 def _version(value: bool) -> None:

@@ -41,13 +41,16 @@ def start_and_follow(start: Callable[[], RunDir], quiet_seconds: float, *, detac
         raise typer.Exit(Exit.INTERRUPTED) from None
     if last is None:
         return
-    if as_json:
-        view.print_json({"run": run.name, "path": str(run.path), **last.to_json()})
-    else:
-        runs.page(last)
+    data = {"run": run.name, "path": str(run.path), **last.to_json()}
     code = wait.exit_code(last.status)
+    if not as_json:
+        runs.page(last)
     if code != Exit.OK and last.status.state == "failed":
-        raise launch.failure(run, last.status)
+        failed = launch.failure(run, last.status)
+        failed.data = data  # `--json` prints one document, the error in it
+        raise failed
+    if as_json:
+        view.print_json(data)
     raise typer.Exit(code)
 
 

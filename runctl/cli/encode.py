@@ -34,7 +34,7 @@ def command(
       runctl encode configs/melee-small.yaml --replays replays/ --strict --json
     """
     from runctl import config as configs
-    from runctl import project, view
+    from runctl import install, project, view
     from runctl.errors import UsageError
     from runctl.view import encode as encode_view
 
@@ -47,8 +47,9 @@ def command(
     try:
         from runctl.tasks.worldmodel import encode, sources
     except ModuleNotFoundError as missing:
-        raise UsageError(f"encoding needs {missing.name}, which is not installed",
-                         hint="pip install 'runctl[train]', or 'runctl[melee]' for real replays") from None  # fmt: skip
+        message = f"encoding needs {missing.name}, which is not installed"
+        hint = f"{install.hint('train')}; for real replays: {install.hint('melee')}"
+        raise UsageError(message, hint=hint) from None
 
     target = out if out is not None else project.root(config) / str(data.encoded)
     found = sources.simulated(data.simulate) if data.simulate and not replays else sources.replays(replays or [])

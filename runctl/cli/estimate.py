@@ -33,7 +33,7 @@ def command(
       runctl estimate configs/mamba2-medium.yaml --json
     """
     from runctl import preflight, view
-    from runctl.errors import ConfigError, RunctlError
+    from runctl.errors import ConfigError, RunctlError, UsageError
     from runctl.estimate import fits
     from runctl.reporting import json_
     from runctl.view import estimate as estimate_view
@@ -41,35 +41,40 @@ def command(
     facts, document = preflight.gather(config, overrides(settings, gpu))
     if problems := facts.get("config.problems"):
         raise ConfigError(problems)
+    if problem := facts.get("gpu.problem"):
+        raise UsageError(f"compute.gpu: {problem[0]}", hint=problem[1])
     report = preflight.check(facts, document, only=())
     memory = facts.get("estimate.memory")
     if memory is None and (all_gpus or trace):
         raise RunctlError(f"the memory is unknown: {facts.why('estimate.memory')}")
-    rows = fits.table(memory.request) if all_gpus else []
+    rows, left_out = (fits.table(memory.request), fits.left_out(memory.request)) if memory and all_gpus else ([], {})
     traced = _trace(memory) if trace else None
     if as_json:
         found: dict[str, Any] = {"path": report.path, "estimates": json_.estimates(report)}
-        found |= {"gpus": [fits.to_json(row) for row in rows]} if all_gpus else {}
+        if all_gpus:
+            found["gpus"] = [fits.to_json(row) for row in rows]
+            found["not_shown"] = [{"gpu": gpu, "because": why} for gpu, why in left_out.items()]
         view.print_json(found | ({"trace": traced} if traced else {}))
         return
     estimate_view.estimate(report)
     if all_gpus:
-        estimate_view.gpus(rows)
+        estimate_view.gpus(rows, left_out)
     if traced:
         estimate_view.traced(traced)
-    if problem := facts.get("gpu.problem"):
-        view.err().print(f"{problem[0]}; {problem[1]}", style="warn", markup=False)
-        raise typer.Exit(2)
 
 
 def _trace(memory: Memory) -> dict[str, Any]:
     """The step traced now, beside what was traced before."""
+    from runctl import install
     from runctl.errors import RunctlError
+    from runctl.estimate.family_peak import Request
 
+    if isinstance(memory.request, Request):
+        raise RunctlError("--trace runs the step of a built-in task; a program of your own is only declared")
     try:
         from runctl.estimate.compare import trace_now
     except ImportError as error:
         raise RunctlError(
-            f"--trace needs torch: {error}", hint="pip install 'runctl[train]', or leave --trace out"
+            f"--trace needs torch: {error}", hint=f"{install.hint('train')}, or leave --trace out"
         ) from None
     return trace_now(memory.request)

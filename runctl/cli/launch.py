@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,9 +10,13 @@ import typer
 from runctl.cli.options import ConfigPath, Gpu, Json, Set, overrides
 
 if TYPE_CHECKING:
-    from runctl.launch import Allowed
+    from runctl.launch import Allowed, Plan
+    from runctl.record import RunDir
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return when step 1 has run; print the run's name alone.")]
+ProbeFirst = Annotated[
+    bool, typer.Option("--probe-first", help="Run a minute of real steps first; launch only if they are sound.")
+]
 WaitForStart = Annotated[
     str, typer.Option("--wait-for-start", metavar="DURATION", help="Give up after so long without any sign of life.")
 ]
@@ -36,6 +41,7 @@ def command(
     because: Annotated[
         list[str] | None, typer.Option("--because", metavar="TEXT", help="Why; one for each --allow, or one for all.")
     ] = None,
+    probe_first: ProbeFirst = False,
     wait_for_start: WaitForStart = "10m",
     as_json: Json = False,
 ) -> None:
@@ -46,21 +52,49 @@ def command(
       runctl launch configs/quickstart.yaml                    follow it; Ctrl-C leaves it running
       runctl launch configs/big.yaml --detach                  print the run's name and return after step 1
       runctl launch configs/big.yaml --dry-run --json          what would be started
+      runctl launch configs/big.yaml --probe-first --detach    a minute of real steps first
       runctl launch configs/big.yaml --set training.lr=1e-4 --name lr-1e-4
       runctl launch configs/big.yaml --allow CK101 --because "ten minutes, cheaper to repeat"
     """
     from runctl import launch, view
     from runctl.cli._follow import start_and_follow
-    from runctl.view import runs
+    from runctl.view import report, runs
 
     quiet = _seconds(wait_for_start)
     plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because))
+    report.compact(plan.findings)
     for note in plan.notes:
         view.err().print(f"note: {note}", style="dim", markup=False)
     if dry_run:
         view.print_json(plan.to_json()) if as_json else runs.request(plan.to_json())
         return
-    start_and_follow(lambda: launch.start(plan), quiet, detach=detach, as_json=as_json)
+    if probe_first:
+        _probe(config, overrides(settings, gpu))
+        plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because))
+    start_and_follow(lambda: _start(plan), quiet, detach=detach, as_json=as_json)
+
+
+def _start(plan: Plan) -> RunDir:
+    """Start it, and say what of its code could not be recorded."""
+    from runctl import launch, record, view
+
+    run = launch.start(plan)
+    code = record.read_object(run.run).get("code") or {}
+    if code.get("commit") and code.get("note"):
+        view.err().print(f"note: {code['note']}", style="dim", markup=False)
+    return run
+
+
+def _probe(config: Path, changes: list[str]) -> None:
+    """The canary before the run; its report goes to stderr. The plan is made again, with what it measured."""
+    from runctl import probe
+    from runctl.view import probe as probe_view
+
+    found = probe_view.run(config, changes, probe.SECONDS)
+    probe_view.report(found, config, changes, prose=True)
+    if not found.ok:
+        failed = [check["name"] for check in found.checks if not check["ok"]]
+        raise probe.ProbeFailed(f"nothing was launched: the probe found {', '.join(failed)} wrong")
 
 
 def _allowed(allow: list[str] | None, because: list[str] | None) -> list[Allowed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -35,5 +36,9 @@ Gpu = Annotated[str | None, typer.Option("--gpu", metavar="NAME[:N]", help="Over
 
 
 def overrides(settings: list[str] | None, gpu: str | None = None) -> list[str]:
-    """`--set` and `--gpu` as one list of overrides."""
-    return [*(settings or []), *([f"compute.gpu={gpu}"] if gpu else [])]
+    """`--set` and `--gpu` as one list of overrides; raises UsageError where `--gpu` is not NAME or NAME:COUNT."""
+    if gpu is not None:
+        from runctl import hardware
+
+        hardware.split(gpu)
+    return [*(settings or []), *([f"compute.gpu={json.dumps(gpu)}"] if gpu is not None else [])]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runctl.cli.options import Gpu, Json, Set, complete_config, overrides
+
+if TYPE_CHECKING:
+    from runctl.errors import RunctlError
+    from runctl.preflight import Report
 
 
 def command(
@@ -28,7 +32,7 @@ def command(
     """Check configs before a cent is spent: every rule, the estimates, and what could not be checked.
 
     \b
-    Exit codes: 0 may launch · 1 errors found (with --fail-on warning: or warnings) · 2 missing or not YAML.
+    Exit codes: 0 no errors · 1 errors found (with --fail-on warning: or warnings) · 2 missing or not YAML.
 
     \b
     Examples:
@@ -45,17 +49,19 @@ def command(
         raise UsageError(f"--fail-on is '{fail_on}'; it can be error, warning or never")
     form = "json" if as_json else form
     render = reporting.load(form)
-    chosen, reports, unreadable = preflight.expand(paths), [], 0
+    given, chosen = overrides(settings, gpu), preflight.expand(paths)
+    reports: list[Report] = []
+    unreadable: list[RunctlError] = []
     for path in chosen:
         try:
-            reports.append(preflight.preflight(path, overrides(settings, gpu)))
+            reports.append(preflight.preflight(path, given))
         except UsageError as error:
-            unreadable += 1
+            unreadable.append(error)
             view.print_error(error)
     if form == "text":
         report_view.report(reports)
-    elif reports or form == "json":
-        typer.echo(render(reports))
+    elif text := render(reports, unreadable):
+        typer.echo(text)
     if unreadable:
         raise typer.Exit(Exit.USAGE)
     counts = {"error": ("fail",), "warning": ("fail", "warn"), "never": ()}[fail_on]

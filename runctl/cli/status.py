@@ -52,14 +52,17 @@ def command(
     if watch:
         _watch(root, everything, states, number, as_json)
         return
-    found = status.select(root, everything, states, number)
+    found, hidden = status.select(root, everything, states, number)
     if as_json:
         view.print_json({"runs": [entry.to_json() for entry in found]})
-    elif found:
+        return
+    if found:
         from runctl.view import runs
 
         runs.table(found)
-    else:
+    if hidden:
+        view.say(f"{hidden:,} more that ended earlier: runctl status --all")
+    elif not found:
         hint = "start one with: runctl launch CONFIG" if not states else f"none is {' or '.join(states)}"
         view.say(f"no runs to show under {record.runs_root(root)}; {hint}")
 
@@ -93,7 +96,7 @@ def _watch(root: Path, everything: bool, states: list[str], number: int, as_json
     def snapshots() -> Iterator[list[RunStatus]]:
         for turn in itertools.count():
             time.sleep(_WATCH_SECONDS if turn else 0)
-            yield status.select(root, everything, states, number)
+            yield status.select(root, everything, states, number)[0]
 
     if not as_json:
         runs.watch_table(snapshots())

@@ -32,11 +32,12 @@ def command(
     target = record.find(project.root(), run)
     before = status.observe(target)
     if before.over and not before.leftover:
-        view.say(f"[name]{run}[/name] has ended already: {before.state}")
+        because = f": {before.reason}" if before.reason else ""
+        view.err().print(f"{run} has ended already: {before.state}{because}", markup=False)
         if as_json:
             view.print_json({"run": run, "status": before.to_json()})
         return
-    view.say(stops.at_stake(before))
+    view.err().print(stops.at_stake(before), markup=False)
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not yes
     if asks and not typer.confirm("stop it?", err=True):
         view.say("left running")
@@ -44,10 +45,4 @@ def command(
     found = stops.stop(target)
     if as_json:
         view.print_json({"run": run, "status": found.to_json()})
-    if found.state == "stopped":
-        saved = (
-            f"checkpoint at step {found.checkpoint_step:,}" if found.checkpoint_step is not None else "no checkpoint"
-        )
-        view.say(f"[name]{run}[/name] has stopped: {saved}. Go on with: runctl resume {run}")
-    else:
-        view.say(f"[name]{run}[/name] has ended: {found.state} {found.reason}")
+    view.err().print(stops.outcome(found), markup=False)

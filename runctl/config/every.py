@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
-from runctl.units import parse_duration
+from runctl.units import counted, parse_duration
 
 _STEPS = re.compile(r"\s*([\d_]+)\s*(?:steps?)?\s*")
 _EPOCHS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*epochs?\s*")
@@ -50,7 +50,9 @@ class Every(BaseModel):
 
     def __str__(self) -> str:
         if self.steps is not None:
-            return f"{self.steps} steps"
+            return counted(self.steps, "step").replace(",", "")
         number = self.epochs if self.epochs is not None else self.seconds or 0.0
         text = f"{number:.9f}".rstrip("0").rstrip(".")  # never 1e+06, which nobody writes and nothing here reads
-        return f"{text} epochs" if self.epochs is not None else f"{text}s"
+        if self.epochs is None:
+            return f"{text}s"
+        return f"{text} epoch" if text == "1" else f"{text} epochs"

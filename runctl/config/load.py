@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -16,8 +17,6 @@ from runctl.config import aliases
 from runctl.config.model import RunConfig
 from runctl.errors import ConfigError, Problem, UsageError, did_you_mean
 from runctl.names import RUN_NAME
-
-_OVERRIDE_FILE = "--set"
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,9 @@ def _beyond_types(
     if config.task == "command" and config.command is None:
         hint = "add: command: {argv: [python, train.py]}"
         problems.append(_located(document, moved, ("task",), "task: command needs a command section", hint))
+    if config.task != "command" and config.declares is not None:
+        hint = f"remove it: the model of task: {config.task} is described by its own sections"
+        problems.append(_located(document, moved, ("declares",), "declares is for task: command", hint))
     for name in config.command.env if config.command else ():
         if re.search(r"(?i)api_?key|secret|token|passw|credential", name):
             hint = f"export {name} in your shell: the program inherits it, and no record keeps it"
@@ -123,6 +125,9 @@ def _problem(
         message = f"'{dotted}' is missing"
     elif details["type"] in ("model_type", "dict_type", "model_attributes_type"):
         message = f"'{dotted}' must be a section of settings, not {_shown(details['input'])}"
+        hint = _as_argv(details["input"]) if path == ("command",) else None
+    elif details["type"] == "too_short":
+        message = f"{dotted}: must hold at least {details.get('ctx', {}).get('min_length', 1)} entry, not an empty list"
     else:
         text = details["msg"].removeprefix("Value error, ")
         text = re.sub(r"^Input should be", "must be", text)
@@ -131,8 +136,17 @@ def _problem(
             message = f"{dotted}: {text}"
     for key, override in overridden.items():
         if path[: len(key)] == key:
-            return Problem(f"{message} (--set {override})", _OVERRIDE_FILE, None, None, hint, rule)
+            return Problem(f"{message} (--set {override})", None, None, None, hint, rule)
     return _located(document, moved, path, message, hint, rule)
+
+
+def _as_argv(given: Any) -> str | None:
+    """How a program that was written as a list or as one line is written."""
+    words = given.split() if isinstance(given, str) else given
+    if not isinstance(words, list) or not words or not all(isinstance(word, str | int | float) for word in words):
+        return "write it as command: {argv: [python3, train.py]}"
+    flow = yaml.safe_dump([str(word) for word in words], default_flow_style=True, width=10**6).strip()
+    return f"write it as command: {{argv: {flow}}}"
 
 
 def _located(
@@ -156,9 +170,16 @@ def _duplicate(duplicate: yamldoc.DuplicateKey) -> Problem:
 
 def _parse_override(text: str) -> tuple[yamldoc.Path, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key.strip() or not all(key.strip().split(".")):
+    name = key.strip()
+    if not equals or not name or not all(name.split(".")):
         raise UsageError(f"--set {text!r} is not key=value", hint="write it as --set training.batch_size=256")
-    return tuple(key.strip().split(".")), yamldoc.parse(value, _OVERRIDE_FILE).data
+    try:
+        document = yamldoc.parse(value)
+    except yamldoc.YamlError:
+        raise UsageError(f"--set {text}: the value cannot be read as YAML", hint="quote it for YAML: '\"…\"'") from None
+    if not document.values:
+        raise UsageError(f"--set {text!r} gives no value", hint=f"write --set {name}=null for no value")
+    return tuple(name.split(".")), document.data
 
 
 def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> None:
@@ -202,9 +223,10 @@ def _origins(
 
 
 def _is_section(value: BaseModel) -> bool:
+    from runctl.config.declares import Declares
     from runctl.config.model import Section
 
-    return isinstance(value, Section)
+    return isinstance(value, Section | Declares)
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from runctl.config.declares import Declares
 from runctl.config.every import Every
 from runctl.units import parse_bytes, parse_duration
 
@@ -106,6 +107,9 @@ class Training(Section):
     weight_decay: Weight = 1e-5
     grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="clip the gradient's norm; 0: never")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 means autocast; weights stay fp32")
+    activation_checkpointing: bool = Field(
+        False, description="recompute each block in the backward pass: less memory, more arithmetic"
+    )
     delta_target: Literal["delta", "residual"] = Field(
         "delta", description="predict a frame's change, or its difference from the last change"
     )
@@ -206,6 +210,7 @@ class RunConfig(Section):
     training: Training = Field(default_factory=Training)
     loss_weights: LossWeights = Field(default_factory=LossWeights)
     command: Command | None = None
+    declares: Declares | None = Field(None, description="the model of `task: command`, for estimates")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint)
     compute: Compute = Field(default_factory=Compute)
     budget: Budget = Field(default_factory=Budget)

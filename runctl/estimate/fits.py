@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runctl import hardware
-from runctl.estimate import memory
+from runctl.estimate import family_peak, memory
 from runctl.estimate.memory import Memory, Request
+
+Asked = Request | family_peak.Request
 
 LARGEST = 1 << 23  # batches beyond this are of no use to anybody
 
@@ -38,15 +41,25 @@ class Change:
         return " with ".join(f"{key}: {value}" for key, value in self.settings.items())
 
 
-def table(request: Request) -> list[Row]:
+def table(request: Asked) -> list[Row]:
     """All GPUs of the catalogue that know the precision, the smallest first."""
-    precision = request.shape.precision
-    gpus = [gpu for gpu in hardware.catalogue().gpus.values() if precision in gpu.peak or precision == "fp32"]
+    precision = request.precision
+    gpus = [gpu for gpu in hardware.catalogue().gpus.values() if _has(gpu, precision)]
     rows = []
     for gpu in sorted(gpus, key=lambda gpu: gpu.usable_bytes):
         asked = request.change(gpu)
-        rows.append(Row(gpu, memory.peak(asked), largest_batch(asked)))
+        rows.append(Row(gpu, peak(asked), largest_batch(asked)))
     return rows
+
+
+def left_out(request: Asked) -> dict[str, str]:
+    """The GPUs of the catalogue that `table` does not show, and why."""
+    precision = request.precision
+    return {gpu.name: f"no {precision}" for gpu in hardware.catalogue().gpus.values() if not _has(gpu, precision)}
+
+
+def _has(gpu: hardware.Gpu, precision: str) -> bool:
+    return precision == "fp32" or precision in gpu.peak
 
 
 def to_json(row: Row) -> dict[str, Any]:
@@ -61,24 +74,36 @@ def to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def largest_batch(request: Request) -> int:
+def largest_batch(request: Asked) -> int:
     """The largest power of two as `training.batch_size` whose high end fits into the GPU; 0 if not even 1 does."""
-    if not memory.peak(request.change(batch=1)).fits:
+    if not peak(request.change(batch=1)).fits:
         return 0
     exponent = 0
-    while 2 << exponent <= LARGEST and memory.peak(request.change(batch=2 << exponent)).fits:
+    while 2 << exponent <= LARGEST and peak(request.change(batch=2 << exponent)).fits:
         exponent += 1
     return 1 << exponent
 
 
-def changes(request: Request) -> list[Change]:
+def changes(request: Asked) -> list[Change]:
     """Single changes after which the run surely fits, the least intrusive first; none if it fits as it is.
 
     A smaller batch comes with as much more accumulation, so that an optimizer step still sees as many windows."""
-    if request.gpu is None or memory.peak(request).fits:
+    if request.gpu is None or peak(request).fits:
         return []
-    found = [_batch(request), _precision(request), _chunk(request), _gpu(request)]
+    if isinstance(request, family_peak.Request):
+        found = [_first(choices) for choices in request.alternatives()] + [_gpu(request)]
+        return [change for change in found if change is not None]
+    found = [_batch(request), _precision(request), _recompute(request), _chunk(request), _gpu(request)]
     return [change for change in found if change is not None]
+
+
+def peak(request: Asked) -> Memory:
+    """The memory of a built-in run or of a declared one."""
+    return family_peak.peak(request) if isinstance(request, family_peak.Request) else memory.peak(request)
+
+
+def _first(choices: Sequence[tuple[dict[str, object], Asked]]) -> Change | None:
+    return next((change for settings, asked in choices if (change := _tried(asked, settings))), None)
 
 
 def _batch(request: Request) -> Change | None:
@@ -95,9 +120,16 @@ def _batch(request: Request) -> Change | None:
 
 
 def _precision(request: Request) -> Change | None:
-    if request.shape.precision != "fp32" or request.gpu is None or "bf16" not in request.gpu.peak:
+    if request.precision != "fp32" or request.gpu is None or "bf16" not in request.gpu.peak:
         return None
     return _tried(request.change(precision="bf16"), {"training.precision": "bf16"})
+
+
+def _recompute(request: Request) -> Change | None:
+    """Costs time (another forward pass of the blocks) and changes no result."""
+    if request.shape.recompute:
+        return None
+    return _tried(request.change(recompute=True), {"training.activation_checkpointing": "true"})
 
 
 def _chunk(request: Request) -> Change | None:
@@ -111,21 +143,17 @@ def _chunk(request: Request) -> Change | None:
     return None
 
 
-def _gpu(request: Request) -> Change | None:
+def _gpu(request: Asked) -> Change | None:
     for gpu in sorted(_larger(request), key=lambda gpu: (_price(gpu), gpu.usable_bytes)):
         if change := _tried(request.change(gpu), {"compute.gpu": gpu.name}):
             return change
     return None
 
 
-def _larger(request: Request) -> list[hardware.Gpu]:
+def _larger(request: Asked) -> list[hardware.Gpu]:
     """The GPUs with more memory than the one that is asked for."""
-    precision, least = request.shape.precision, request.gpu.usable_bytes if request.gpu else 0
-    return [
-        gpu
-        for gpu in hardware.catalogue().gpus.values()
-        if gpu.usable_bytes > least and (precision == "fp32" or precision in gpu.peak)
-    ]
+    precision, least = request.precision, request.gpu.usable_bytes if request.gpu else 0
+    return [gpu for gpu in hardware.catalogue().gpus.values() if gpu.usable_bytes > least and _has(gpu, precision)]
 
 
 def _price(gpu: hardware.Gpu) -> float:
@@ -133,6 +161,6 @@ def _price(gpu: hardware.Gpu) -> float:
     return price.usd_per_hour if price else float("inf")
 
 
-def _tried(request: Request, settings: dict[str, object]) -> Change | None:
-    found = memory.peak(request)
+def _tried(request: Asked, settings: dict[str, object]) -> Change | None:
+    found = peak(request)
     return Change(settings, found) if found.fits else None

@@ -21,7 +21,7 @@ from runctl import record
 from runctl.estimate import allocator, solve, trace, traced
 from runctl.estimate.solve import Moment, Polynomial
 
-SHAPES = 48  # that the allocator's model is run on
+SHAPES = 32  # with, and as many without activation checkpointing, that the allocator's model is run on
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,15 +48,17 @@ def write(forms: Sequence[Mapping[str, Any]]) -> None:
         for form, moments in zip(forms, pool.imap(solved, forms), strict=True):
             found[traced.name_of(**form)] = moments
             print(f"{len(found)} of {len(forms)}: {traced.name_of(**form)}, {len(moments)} moments", flush=True)
-        slack = spread(pool.map(measured, range(SHAPES)))
+        pairs = pool.map(measured, range(2 * SHAPES))
+    slack = {"kept": spread(pairs[::2]), "recomputed": spread(pairs[1::2])}
     version = torch.__version__.partition("+")[0]
     record.write_text(traced.FILE, render(document(found) | {"slack": slack, "made_with": f"torch {version}"}))
 
 
 def measured(number: int) -> tuple[int, int]:
-    """(bytes of tensors, bytes that the allocator's model needs for them) at the peak of some shape on a GPU."""
+    """(bytes of tensors, bytes that the allocator's model needs for them) at the peak of some shape on a GPU; odd
+    numbers stand for shapes with activation checkpointing."""
     rng = random.Random(number)
-    form = rng.choice([form for form in solve.FORMS if form["dropout"] == "cuda"])
+    form = rng.choice([form for form in solve.FORMS if form["dropout"] == "cuda" and form["recompute"] == number % 2])
     shape = next(solve.shapes(form, 1, seed=number))
     model = shape.model.model_copy(update={"n_layers": min(shape.model.n_layers, 8)})  # more layers, more of the same
     found = trace.of(replace(shape, model=model, accumulation=rng.choice((1, 2))), "cuda")
@@ -79,19 +81,15 @@ def solved(form: Mapping[str, Any]) -> list[Moment]:
 def document(found: Mapping[str, Sequence[Moment]]) -> dict[str, Any]:
     """The file's contents: each polynomial once, and the moments of each form by their numbers."""
     numbers: dict[str, int] = {}
-    forms: dict[str, Any] = {}
-    for name, moments in found.items():
-        forms[name] = [
-            {
-                "phase": moment.phase,
-                "parts": {
-                    category: [numbers.setdefault(text(p), len(numbers)) for p in both]
-                    for category, both in moment.parts.items()
-                },
-            }
-            for moment in moments
-        ]
-    return {"schema_version": 1, "polynomials": list(numbers), "forms": forms}
+
+    def written(moment: Moment) -> str:
+        pairs = [moment.parts.get(category, ()) for category in trace.CATEGORIES]
+        places = [" ".join(str(numbers.setdefault(text(p), len(numbers))) for p in pair) for pair in pairs]
+        return f"{moment.phase}: {', '.join(places)}".rstrip(", ")
+
+    forms = {name: [written(moment) for moment in moments] for name, moments in found.items()}
+    head = {"schema_version": 2, "categories": trace.CATEGORIES}
+    return {**head, "polynomials": list(numbers), "forms": forms}
 
 
 def text(polynomial: Polynomial) -> str:

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from runctl.config import RunConfig
 from runctl.estimate.trace import Rehearsal
 from runctl.estimate.tracker import Mark
-from runctl.tasks.worldmodel.targets import SAMPLE
+from runctl.tasks.worldmodel.targets import PART
 
 STEP = ("pass", "backward", "optimizer")
 
@@ -34,7 +34,7 @@ class Measured:
         return max(size for phase, size in self.peaks.items() if phase.startswith(STEP))
 
 
-def on_cpu(config: RunConfig, sample: int = SAMPLE) -> Measured:
+def on_cpu(config: RunConfig, sample: int = 2 * PART) -> Measured:
     """Run two real steps and a validation of this config and read the allocator's events."""
 
     def say(phase: str, part: str) -> None:
@@ -44,7 +44,7 @@ def on_cpu(config: RunConfig, sample: int = SAMPLE) -> Measured:
     gc.collect()  # what earlier runs left must not be released within this one
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         rehearsal = Rehearsal(config, torch.device("cpu"), say)
-        rehearsal.measure(sample)
+        rehearsal.measure_scales(sample)
         rehearsal.step()
         rehearsal.step()
         rehearsal.evaluate()

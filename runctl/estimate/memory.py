@@ -10,17 +10,22 @@ the modelled allocator gets through in the middle of those shapes, and the high 
 5 % for the scratch memory of kernels, which a trace does not see. None of this has been measured on CUDA yet
 (`docs/gpu-checks.md`).
 
-On the CPU the copy that a checkpoint is written from is counted too; the process itself (Python and torch, about
-0.3 GB) is not.
+On the CPU the copy that a checkpoint is written from is counted too (weights and optimizer once more, from the first
+checkpoint on); on a GPU that copy lies in the host's memory. The process itself (Python and torch, about 0.3 GB) is
+not counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from runctl.estimate import parameters, traced
 from runctl.hardware import Gpu
+
+if TYPE_CHECKING:
+    from runctl.estimate import family_peak
 
 CUDA_CONTEXT = (300 << 20, 500 << 20, 1000 << 20)  # low, likely, high: an assumption
 CUBLAS_WORKSPACE = {"hopper and later": 32 << 20, "before": 8_519_680}  # for each of the two threads that multiply
@@ -39,6 +44,10 @@ class Request:
     gpu: Gpu | None
     frames: int = 0
 
+    @property
+    def precision(self) -> str:
+        return self.shape.precision
+
     def change(self, gpu: Gpu | None = None, **shape: object) -> Request:
         """The same with another GPU or another shape."""
         changed = replace(self.shape, **shape) if shape else self.shape  # type: ignore[arg-type]
@@ -49,7 +58,7 @@ class Request:
 class Memory:
     """Bytes. `parts` sum to the likely peak, which is held in `phase`."""
 
-    request: Request
+    request: Request | family_peak.Request
     parts: Mapping[str, int]
     low: int
     likely: int
@@ -69,22 +78,25 @@ def peak(request: Request) -> Memory:
     held = traced.peak(shape, "cuda" if gpu else "cpu")
     parts = dict(held.parts)
     if gpu is None:
-        parts["checkpoint copy"] = 12 * parameters.count(shape.encoding, shape.model)
+        copy = 12 * parameters.count(shape.encoding, shape.model)
+        running = traced.peak(shape, "cpu", (*traced.STEP, "evaluate"))
+        if running.total + copy > held.total:
+            held, parts = running, {**running.parts, "checkpoint copy": copy}
         total = sum(parts.values())
         ends = (total * (1 - CPU_BAR), float(total), total * (1 + CPU_BAR))
     else:
-        workspaces = 2 * CUBLAS_WORKSPACE["hopper and later" if _capability(gpu) >= 9 else "before"]
         dataset = request.frames * 4 * traced.atoms(shape)["R"]
         if not 0 < dataset <= RESIDENT_SHARE * (gpu.usable_bytes - CUDA_CONTEXT[1]):
             dataset = 0
-        tensors, slack = held.total + workspaces, traced.slack()
+        spaces, slack = workspaces(gpu), traced.slack(shape.recompute)
+        tensors = held.total + spaces
         fixed = [context + dataset for context in CUDA_CONTEXT]
         ends = (
             float(tensors + fixed[0]),
             tensors * slack.likely + fixed[1],
             tensors * slack.most * SCRATCH + slack.extra + fixed[2],
         )
-        parts |= {"dataset": dataset, "cuBLAS workspaces": workspaces, "CUDA context": CUDA_CONTEXT[1]}
+        parts |= {"dataset": dataset, "cuBLAS workspaces": spaces, "CUDA context": CUDA_CONTEXT[1]}
         parts["allocator"] = round(ends[1]) - sum(parts.values())
     strange = traced.outside(shape)
     bar = OUTSIDE if strange else 0.0
@@ -97,6 +109,23 @@ def peak(request: Request) -> Memory:
         phase=held.phase,
         basis="; ".join([BASIS[gpu is not None], *(f"wider because {why}" for why in strange)]),
     )
+
+
+def workspaces(gpu: Gpu) -> int:
+    """Bytes that cuBLAS keeps for its two threads."""
+    return 2 * CUBLAS_WORKSPACE["hopper and later" if _capability(gpu) >= 9 else "before"]
+
+
+def ddp_buckets(parameters: int, bytes_per: float, *, views: bool = False) -> int:
+    """Bytes on each rank that DistributedDataParallel adds to a training step: its buckets hold every gradient of
+    `bytes_per` bytes once more. How they are cut (1 MiB for the first, 25 MiB for the others) does not change the sum.
+
+    With `gradient_as_bucket_view` the gradients lie in the buckets from the second step on; the first step has both,
+    but no optimizer's state yet, so nothing is added where that state is as large as the gradients (Adam).
+
+    Source: torch's documentation of DistributedDataParallel, `gradient_as_bucket_view`; measured on the CPU with gloo
+    (1.00 and 0.00 gradients). Buffers of NCCL are not in it. runctl's own trainer uses one GPU and has no buckets."""
+    return 0 if views else round(parameters * bytes_per)
 
 
 def _capability(gpu: Gpu) -> float:

@@ -31,12 +31,23 @@ def parts(encoding: Encoding, model: Model) -> dict[str, int]:
 
 
 def flops(encoding: Encoding, model: Model) -> int:
-    """FLOPs of one window, forward and backward: three times the forward pass.
+    """FLOPs of one window, forward and backward: the model's own, without what is computed again."""
+    return forward_flops(encoding, model) + backward_flops(encoding, model)
 
-    A backward pass multiplies twice for each product of the forward pass, once for the gradient of each factor
-    (Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1).
-    """
-    return 3 * forward_flops(encoding, model)
+
+def backward_flops(encoding: Encoding, model: Model) -> int:
+    """FLOPs of one window's backward pass: it multiplies twice for each product of the forward pass, once for the
+    gradient of each factor (Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1)."""
+    return 2 * forward_flops(encoding, model)
+
+
+def recompute_flops(encoding: Encoding, model: Model) -> int:
+    """FLOPs of one window that activation checkpointing adds: another forward pass of every block but the last.
+
+    Without dropout the output projection is not repeated: nothing of it is needed to go back."""
+    inner, _, _ = widths(model)
+    spared = 0 if model.dropout else model.context_len * inner * model.d_model
+    return 2 * (model.n_layers - 1) * (_layer(model) - spared)
 
 
 def forward_flops(encoding: Encoding, model: Model) -> int:
@@ -49,17 +60,22 @@ def forward_flops(encoding: Encoding, model: Model) -> int:
     """
     frames, width = model.context_len, model.d_model
     inner, conv, projected = widths(model)
+    last = frames * width * (projected - inner) + 2 * width * inner + frames * conv * model.d_conv
+    last += frames * (model.d_state + inner)
+    total = frames * inputs(encoding) * width + (model.n_layers - 1) * _layer(model) + last
+    return 2 * (total + CONTROLLER * width + width * outputs(encoding))
+
+
+def _layer(model: Model) -> int:
+    """Multiply-adds of one layer's forward pass over one window, computed at every position."""
+    frames, width = model.context_len, model.d_model
+    inner, conv, projected = widths(model)
     size = min(frames, model.chunk_size)
     chunks = -(-frames // size)
     scan = chunks * size * size * (model.d_state + inner)
     if chunks > 1:
         scan += 2 * chunks * size * model.d_state * inner + chunks * chunks * model.d_state * inner
-    convolution = frames * conv * model.d_conv
-    full = frames * (width * projected + inner * width) + convolution + scan
-    last = frames * width * (projected - inner) + 2 * width * inner + convolution
-    last += frames * (model.d_state + inner)
-    total = frames * inputs(encoding) * width + (model.n_layers - 1) * full + last
-    return 2 * (total + CONTROLLER * width + width * outputs(encoding))
+    return frames * (width * projected + inner * width) + frames * conv * model.d_conv + scan
 
 
 def inputs(encoding: Encoding) -> int:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -21,23 +20,25 @@ import numpy as np
 from runctl.config.model import Encoding, Model, RunConfig, Training
 from runctl.estimate import trace, traced
 from runctl.estimate.tracker import Block
+from runctl.tasks.worldmodel.targets import PART
 from runctl.train.sums import KEPT_STEPS
 
 Term = tuple[str, ...]
+Column = tuple[str, Term]  # category, product of dimensions
 Polynomial = Mapping[Term, int]
 
 VOCABS = {"action": 401, "jumps": 131, "character": 139, "l_cancel": 149, "hurtbox": 151, "ground": 157}
 VOCABS |= {"last_attack": 163, "state_age_embed": 167, "stage": 173}
 WIDTHS = dict(zip(VOCABS, (233, 239, 241, 269, 271, 277, 281, 283, 293), strict=True))
-BATCH, CHUNK, CHUNKS, FILL, NOISY, SAMPLE = 1009, 509, 251, 257, 229, 9973
+BATCH, CHUNK, CHUNKS, FILL, NOISY = 1009, 509, 251, 257, 229
 MODEL: dict[str, Any] = {"d_model": 211 * 223, "expand": 3, "headdim": 211, "d_state": 227, "d_conv": 4}
 CONSTANTS = (*range(129), trace.LOOKUP, KEPT_STEPS)  # lengths that depend on no shape: players, buttons, bits
 TIE = 2e-4  # a moment that is higher by a smaller share is not kept
 COMPOSED = ("B", "K", "K+1", "Q", "c", "H", "N", "P", "S")
 FORMS = [
-    dict(zip(("precision", "scan", "dropout", "age", "flags", "corrupt"), values, strict=True))
+    dict(zip(("precision", "scan", "dropout", "age", "flags", "corrupt", "recompute"), values, strict=True))
     for values in itertools.product(
-        ("fp32", "bf16"), ("one chunk", "chunks", "filled chunks"), ("none", "cpu", "cuda"), *[(False, True)] * 3
+        ("fp32", "bf16"), ("one chunk", "chunks", "filled chunks"), ("none", "cpu", "cuda"), *[(False, True)] * 4
     )
 ]
 
@@ -48,6 +49,25 @@ class Moment:
 
     phase: str
     parts: Mapping[str, tuple[Polynomial, Polynomial]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Moments as rows of factors, `fixed` and for `each` layer but the last: one column for each (category, term)."""
+
+    phases: list[str]
+    columns: list[Column]
+    fixed: Any
+    each: Any
+
+    def moment(self, row: int) -> Moment:
+        """One of them in words."""
+        parts: dict[str, tuple[dict[Term, int], dict[Term, int]]] = {}
+        for index, (category, term) in enumerate(self.columns):
+            for number, table in enumerate((self.fixed, self.each)):
+                if table[row, index]:
+                    parts.setdefault(category, ({}, {}))[number][term] = int(table[row, index])
+        return Moment(self.phases[row], parts)
 
 
 def config(form: Mapping[str, object], layers: int) -> RunConfig:
@@ -75,6 +95,7 @@ def config(form: Mapping[str, object], layers: int) -> RunConfig:
             batch_size=BATCH,
             accumulation=2,
             precision=form["precision"],  # type: ignore[arg-type]
+            activation_checkpointing=bool(form["recompute"]),
             scheduled_sampling=0.5 if form["corrupt"] else 0.0,
             ss_corrupt_frames=NOISY,
             delta_target="residual",
@@ -82,44 +103,42 @@ def config(form: Mapping[str, object], layers: int) -> RunConfig:
     )
 
 
-def moments(form: Mapping[str, object]) -> list[Moment]:
+def moments(form: Mapping[str, object]) -> Candidates:
     """All moments of a step of that form, equal ones once."""
     device = "cuda" if form["dropout"] == "cuda" else "cpu"
-    less, more = (_Held(config(form, layers), device) for layers in (3, 4))
+    columns: dict[Column, int] = {}
+    less, more = (_Held(config(form, layers), device, columns) for layers in (3, 4))
     pairs = [*_aligned(less, more), _highest(less, more, "optimizer")]
-    found: dict[object, Moment] = {}
-    for phase, here, there in pairs:
-        moment = _moment(phase, here, there)
-        key = tuple((name, *(frozenset(p.items()) for p in both)) for name, both in moment.parts.items())
-        found.setdefault(key, moment)
-    return list(found.values())
+    phases = [phase for phase, here, _ in pairs for _ in here]
+    here, there = (
+        np.concatenate([held.states(len(columns), rows) for rows in places])
+        for held, places in ((less, [pair[1] for pair in pairs]), (more, [pair[2] for pair in pairs]))
+    )
+    each = there - here  # what a layer adds; fixed is what would be held with the last layer alone
+    fixed = there - 3 * each
+    _, first = np.unique(np.concatenate([fixed, each], 1), axis=0, return_index=True)
+    kept = sorted(first)
+    return Candidates([phases[index] for index in kept], list(columns), fixed[kept], each[kept])
 
 
-def winners(form: Mapping[str, object], candidates: list[Moment], *, count: int = 1500, seed: int = 0) -> list[Moment]:
+def winners(form: Mapping[str, object], found: Candidates, *, count: int = 1000, seed: int = 0) -> list[Moment]:
     """The moments that are the highest for one of many shapes, in training alone or over all phases."""
-    names = sorted({term for moment in candidates for both in moment.parts.values() for p in both for term in p})
-    place = {name: index for index, name in enumerate(names)}
-    fixed, each = (np.zeros((len(candidates), len(names))) for _ in range(2))
-    for row, moment in enumerate(candidates):
-        for both in moment.parts.values():
-            for table, polynomial in zip((fixed, each), both, strict=True):
-                for term, factor in polynomial.items():
-                    table[row, place[term]] += factor
     drawn = list(shapes(form, count, seed))
     sizes = [traced.atoms(shape) for shape in drawn]
     atoms = {name: np.array([float(one[name]) for one in sizes]) for name in sizes[0]}
-    values = np.stack([np.prod([atoms[name] for name in term] or [np.ones(count)], axis=0) for term in names])
-    totals = fixed @ values + (each @ values) * np.array([shape.model.n_layers - 1 for shape in drawn])
+    terms = {term: np.prod([np.ones(count), *(atoms[name] for name in term)], axis=0) for _, term in found.columns}
+    values = np.stack([terms[term] for _, term in found.columns])
+    totals = found.fixed @ values + (found.each @ values) * np.array([shape.model.n_layers - 1 for shape in drawn])
     kept: list[int] = []
     for test in _TESTS:
-        rows = np.array([index for index, moment in enumerate(candidates) if test(moment.phase)], dtype=int)
-        chosen = [index for index in kept if test(candidates[index].phase)]
+        rows = np.array([index for index, phase in enumerate(found.phases) if test(phase)], dtype=int)
+        chosen = [index for index in kept if test(found.phases[index])]
         best = totals[rows].max(0)
         while (short := (totals[chosen].max(0) if chosen else 0 * best) < (1 - TIE) * best).any():
             at = int(np.flatnonzero(short)[0])
             chosen.append(int(rows[np.argmax(totals[rows, at])]))
             kept.append(chosen[-1])
-    return [candidates[index] for index in sorted(kept)]
+    return [found.moment(index) for index in sorted(kept)]
 
 
 _TESTS: tuple[Callable[[str], bool], ...] = (
@@ -178,41 +197,46 @@ def shapes(form: Mapping[str, object], count: int, seed: int) -> Iterator[traced
             precision=str(form["precision"]),
             corrupt=3 if form["corrupt"] else 0,
             windows=rng.choice((None, 1_000)),
+            recompute=bool(form["recompute"]),
         )
-
-
-_State = Mapping[str, Polynomial]  # what is held, by category
 
 
 class _Held:
-    """A trace, read moment by moment in polynomials."""
+    """A trace, read moment by moment: `states` counts what is held, by category and product of dimensions."""
 
-    def __init__(self, config: RunConfig, device: str) -> None:
-        self.trace = trace.trace(config, device=device, sample=SAMPLE, brief=True)
+    def __init__(self, config: RunConfig, device: str, columns: dict[Column, int]) -> None:
+        self.trace = trace.trace(config, device=device, sample=2 * PART, brief=True)
         corrupt = config.training.ss_corrupt_frames if config.training.scheduled_sampling else 0
         shape = traced.Shape(
-            config.encoding, config.model, config.training.batch_size, config.training.precision, 2, corrupt, SAMPLE
+            config.encoding, config.model, config.training.batch_size, config.training.precision, 2, corrupt, 2 * PART
         )
         self.sizes = traced.atoms(shape)
         self.lengths = _lengths(self.sizes, traced.scan(config.model))
-        self.terms = [self._term(block) for block in self.trace.blocks]
-        self._places: dict[tuple[str, str], list[_State]] = {}
-
-    def by_place(self) -> dict[tuple[str, str], list[_State]]:
-        """What is held after each allocation, by phase and part."""
-        if self._places:
-            return self._places
-        held: dict[str, Counter[Term]] = {name: Counter() for name in trace.CATEGORIES}
-        for event in self.trace.events:
-            count, names = self.terms[event.block]
-            held[self.trace.blocks[event.block].category][names] += event.change * count
+        terms = [self._term(block) for block in self.trace.blocks]
+        place = [
+            columns.setdefault((block.category, names), len(columns))
+            for block, (_, names) in zip(self.trace.blocks, terms, strict=True)
+        ]
+        self._changes = [(place[event.block], event.change * terms[event.block][0]) for event in self.trace.events]
+        self.by_place: dict[tuple[str, str], list[int]] = {}  # (phase, part) → the events that are allocations
+        for index, event in enumerate(self.trace.events):
             if event.change > 0:
-                state = {name: {t: n for t, n in terms.items() if n} for name, terms in held.items()}
-                self._places.setdefault((event.phase, event.part), []).append(state)
-        return self._places
+                self.by_place.setdefault((event.phase, event.part), []).append(index)
 
-    def total(self, state: _State) -> int:
-        return sum(n * prod(self.sizes[x] for x in term) for terms in state.values() for term, n in terms.items())
+    def states(self, width: int, rows: Sequence[int]) -> Any:
+        """(rows, width) int64: the factor of each column after each of these events."""
+        if self._states is None:
+            changes: Any = np.zeros((len(self._changes), width), np.int64)
+            changes[np.arange(len(changes)), [column for column, _ in self._changes]] = [n for _, n in self._changes]
+            self._states = changes.cumsum(0)
+        return self._states[list(rows)]
+
+    _states: Any = None
+
+    def highest(self, phase: str) -> int:
+        """The event of a phase after which most is held."""
+        held = np.cumsum([event.change * self.trace.blocks[event.block].size for event in self.trace.events])
+        return max(self.by_place[phase, ""], key=lambda index: int(held[index]))
 
     def _term(self, block: Block) -> tuple[int, tuple[str, ...]]:
         """(constant, dimensions) whose product is the block's size in bytes."""
@@ -247,38 +271,24 @@ def _lengths(sizes: Mapping[str, int], scan: str) -> dict[int, tuple[int, tuple[
         found.setdefault(prod(sizes[name] for name in names), (1, names))
     found.setdefault(sizes["K+1"] * sizes["R"], (1, ("K+1", "R")))
     found.setdefault(4 * sizes["R"], (4, ("R",)))
+    found.setdefault(4 * sizes["S"], (4, ("S",)))
     for constant in CONSTANTS:
         found.setdefault(constant, (constant, ()))
     return found
 
 
-def _aligned(less: _Held, more: _Held) -> Iterator[tuple[str, _State, _State]]:
+def _aligned(less: _Held, more: _Held) -> Iterator[tuple[str, list[int], list[int]]]:
     """The moments of two traces that belong together: the layer that only the second has is left out."""
     same = {"layer 0": "layer 0", "layer 1": "layer 2", "layer 2": "layer 3"}
-    here, there = less.by_place(), more.by_place()
-    for (phase, part), states in here.items():
+    for (phase, part), here in less.by_place.items():
         if phase in ("between", "optimizer", "end") or (phase, part) == ("load", ""):
             continue
-        others = there[phase, same.get(part, part)]
-        if len(states) != len(others):
-            raise ValueError(f"{phase}, {part}: {len(states)} allocations with three layers, {len(others)} with four")
-        yield from ((phase, one, other) for one, other in zip(states, others, strict=True))
+        there = more.by_place[phase, same.get(part, part)]
+        if len(here) != len(there):
+            raise ValueError(f"{phase}, {part}: {len(here)} allocations with three layers, {len(there)} with four")
+        yield phase, here, there
 
 
-def _highest(less: _Held, more: _Held, phase: str) -> tuple[str, _State, _State]:
+def _highest(less: _Held, more: _Held, phase: str) -> tuple[str, list[int], list[int]]:
     """The highest moment of a phase whose events depend on the number of layers."""
-    one, other = (max(held.by_place()[phase, ""], key=held.total) for held in (less, more))
-    return phase, one, other
-
-
-def _moment(phase: str, less: _State, more: _State) -> Moment:
-    """What a layer adds is the difference; what is fixed is what would be held with the last layer alone."""
-    parts: dict[str, tuple[Polynomial, Polynomial]] = {}
-    for name, held in more.items():
-        each = {term: count - less[name].get(term, 0) for term, count in held.items()}
-        each |= {term: -count for term, count in less[name].items() if term not in held}
-        fixed = {term: held.get(term, 0) - 3 * count for term, count in each.items()}
-        fixed, each = ({term: count for term, count in p.items() if count} for p in (fixed, each))
-        if fixed or each:
-            parts[name] = fixed, each
-    return Moment(phase, parts)
+    return phase, [less.highest(phase)], [more.highest(phase)]

@@ -10,7 +10,7 @@ a step has two forward passes: more of them change nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -28,10 +28,11 @@ from runctl.estimate.tracker import Block, Casting, Event, Mark, Tracker
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel.baselines import Lookup
 from runctl.tasks.worldmodel.model import WorldModel
-from runctl.tasks.worldmodel.targets import SAMPLE
+from runctl.tasks.worldmodel.targets import PART
 from runctl.tasks.worldmodel.task import WorldModelJob
 from runctl.train import loop, optimizer
 from runctl.train.sums import Sums
+from runctl.train.timing import Timing
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations", "weight copies", "workspace", "batch", "sums")
 LOOKUP = 4_096  # entries of the lookup baseline; a real one has some thousands
@@ -75,13 +76,17 @@ class Peak:
     event: int
 
 
-def trace(config: RunConfig, *, device: str = "cpu", sample: int = SAMPLE, brief: bool = False) -> Trace:
-    """The step of this config as it would run on `device`, `cpu` or `cuda`, after `sample` windows were measured.
+def trace(config: RunConfig, *, device: str = "cpu", sample: int = 2 * PART, brief: bool = False) -> Trace:
+    """The step of this config as it would run on `device`, `cpu` or `cuda`, after `sample` windows were measured
+    (in parts, of which more than two hold no more than two).
     `brief` leaves out the first step, which holds less than the second. Raises ValueError for impossible shapes."""
     tracker = Tracker()
     casting = Casting(device, lambda copy: tracker.label(copy, "weight copies"))
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch, "autocast", _stand_in(casting)))
+        # Recomputing a block takes autocast up again as it was in the forward pass.
+        stack.enter_context(mock.patch.object(torch.amp, "autocast", _stand_in(casting)))
+        stack.enter_context(mock.patch.object(torch, "is_autocast_enabled", casting.is_enabled))
         # AdamW refuses to be fused on meta tensors, though the fused operation itself has a meta form.
         stack.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused"))
         stack.enter_context(casting)
@@ -101,7 +106,7 @@ def trace(config: RunConfig, *, device: str = "cpu", sample: int = SAMPLE, brief
         rehearsal.hear(say)
         for tensor in (*model.parameters(), *model.buffers()):
             tracker.label(tensor, "weights")
-        rehearsal.measure(sample)
+        rehearsal.measure_scales(sample)
         if brief:
             rehearsal.create_optimizer_state()
         else:
@@ -132,6 +137,7 @@ def config_of(shape: Shape) -> RunConfig:
             batch_size=shape.batch,
             accumulation=shape.accumulation,
             precision=shape.precision,  # type: ignore[arg-type]
+            activation_checkpointing=shape.recompute,
             scheduled_sampling=0.5 if shape.corrupt else 0.0,
             ss_corrupt_frames=shape.corrupt or 1,
             delta_target="residual",
@@ -141,7 +147,7 @@ def config_of(shape: Shape) -> RunConfig:
 
 def of(shape: Shape, device: str = "cpu") -> Trace:
     """The trace of a shape, in brief."""
-    sample = SAMPLE if shape.windows is None else min(SAMPLE, shape.windows)
+    sample = 2 * PART if shape.windows is None else min(2 * PART, shape.windows)
     return trace(config_of(shape), device=device, sample=sample, brief=True)
 
 
@@ -164,6 +170,7 @@ class Rehearsal(loop.Loop):
         windows = torch.zeros(1, dtype=torch.int64).expand(training.batch_size * passes)  # their numbers do not matter
         self.order: Any = SimpleNamespace(windows=lambda step: windows)
         self.plan: Any = SimpleNamespace(total_steps=10**9, epoch=lambda step: 1e9)  # all annealing is over
+        self.timing = Timing()
         self.rate: Any = SimpleNamespace(add=lambda windows: None)
         beat = SimpleNamespace(beat=lambda: self.say("optimizer", ""))
         self.place: Any = SimpleNamespace(device=device, heartbeat=beat)
@@ -203,7 +210,7 @@ class Rehearsal(loop.Loop):
         self.state.optimizer.zero_grad(set_to_none=True)
         self.say("between", "")
 
-    def measure(self, sample: int = SAMPLE) -> None:
+    def measure_scales(self, sample: int = 2 * PART) -> None:
         """What the job does once on the device before it trains."""
         self.say("load", "scales")
         context, job = self.config.model.context_len, self.job
@@ -216,15 +223,13 @@ class _Job(WorldModelJob):
     """The built-in job with batches of zeros for a dataset."""
 
     def __init__(self, config: RunConfig, device: torch.device, say: Say) -> None:
-        self.config, self.say, self.device, self.passes = config, say, device, 0
+        self.config, self.say, self.device, self.passes, self.backward = config, say, device, 0, False
         layout = encodings.columns(config.encoding)
         self.record_bytes = layout.record_bytes
-        delta = config.training.delta_target
-        if device.type == "meta":
-            with device:
-                self.model = WorldModel(config.encoding, config.model, layout, delta_target=delta)
-        else:
-            self.model = WorldModel(config.encoding, config.model, layout, delta_target=delta).to(device)
+        training = config.training
+        options: Any = {"delta_target": training.delta_target, "recompute": training.activation_checkpointing}
+        with device if device.type == "meta" else nullcontext():
+            self.model = WorldModel(config.encoding, config.model, layout, **options).to(device)
         keys: Any = np.arange(LOOKUP, dtype=np.int64)
         self._lookup = Lookup(keys, keys * 0, config.encoding.character_vocab, config.encoding.state_age_embed_vocab)
         self.buffer: Tensor | None = None
@@ -233,6 +238,7 @@ class _Job(WorldModelJob):
     def batch(self, windows: Tensor, validation: bool) -> Tensor:
         """Zeros, gathered as `train.gather.Gather` gathers: with an index, into a buffer that is kept."""
         self.passes += 1
+        self.backward = False
         self.say("evaluate" if validation else f"pass {self.passes}", "batch")
         words = (self.config.model.context_len + 1) * self.record_bytes // 4
         starts = torch.empty(len(windows), dtype=torch.int64, device=self.device)
@@ -245,6 +251,7 @@ class _Job(WorldModelJob):
 
     def loss(self, batch: Tensor, **options: Any) -> Any:
         result = super().loss(batch, **options)
+        self.backward = True
         self.say(f"backward {self.passes}", "loss")
         return result
 
@@ -255,10 +262,13 @@ class _Job(WorldModelJob):
         return SimpleNamespace(update=found.update, compute=compute)
 
     def _watch(self) -> None:
-        """Say when a layer begins: forward at its norm, backward when the gradient of its input is whole."""
+        """Say when a layer begins: forward at its norm, backward when the gradient of its input is whole. A layer
+        that is recomputed goes through its norm once more, within its part of the backward pass."""
 
         def at(norm: torch.nn.Module, here: str, before: str) -> None:
             def forward(_: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+                if self.backward:
+                    return
                 phase = f"pass {self.passes}" if torch.is_grad_enabled() else "evaluate"
                 self.say(phase, here)
                 if args[0].requires_grad:

@@ -6,8 +6,9 @@ them, affine in the number of layers. `python -m runctl.estimate.generate` trace
 (`form`), keeps the moments that are the highest for some shape, and writes their polynomials; the peak is the
 largest of them. The numbers are bytes of tensors: what an allocator adds is the business of `estimate/memory.py`.
 
-A polynomial is written as text: `4 B K D + 8 B`, two numbers of which the second counts for every layer but the
-last (that one is computed at its last position only).
+A polynomial is written as text, `4 B K D + 8 B`. A moment is its phase and, for each category, the numbers of two
+polynomials, of which the second counts for every layer but the last (that one is computed at its last position only):
+`backward 1: 0 1, 2 3, , 40 41`. The moments of one form alone are taken apart: preflight needs no more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from runctl.estimate import parameters
 from runctl.tasks.worldmodel import encoding as encodings
 
 FILE = Path(__file__).parents[1] / "data" / "memory.json"
-SAMPLE = 100_000  # windows that the trainer measures the scales on before it trains
+PART = 8_192  # windows that the trainer measures the scales on at a time, before it trains
 STEP = ("pass", "backward", "optimizer")  # the phases of training alone
 Device = Literal["cpu", "cuda"]
 
@@ -33,7 +34,8 @@ Device = Literal["cpu", "cuda"]
 @dataclass(frozen=True)
 class Shape:
     """All that the memory of a step depends on. `corrupt` is the number of frames that scheduled sampling changes,
-    0 for none; `windows` that of the training windows, if it is known."""
+    0 for none; `windows` that of the training windows, if it is known; `recompute` stands for activation
+    checkpointing."""
 
     encoding: Encoding
     model: Model
@@ -42,6 +44,7 @@ class Shape:
     accumulation: int = 1
     corrupt: int = 0
     windows: int | None = None
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,22 @@ def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
     Raises ValueError for a shape that no model has (heads that do not divide), and for a form without a trace."""
     sizes = atoms(shape)
     layers = shape.model.n_layers - 1
+    values: dict[int, int] = {}
+
+    def value(polynomial: int) -> int:
+        if polynomial not in values:
+            values[polynomial] = _value(polynomial, sizes)
+        return values[polynomial]
+
     best = Peak(0, {}, "")
-    moments = _data()["forms"].get(form(shape, device))
-    if moments is None:
-        raise ValueError(f"no trace was made of a step with {form(shape, device)}")
-    for moment in moments:
-        if moment["phase"].endswith("2") and shape.accumulation == 1:
+    for phase, moment in _moments(form(shape, device)):
+        if phase.endswith("2") and shape.accumulation == 1:
             continue
-        if phases and not moment["phase"].startswith(phases):
+        if phases and not phase.startswith(phases):
             continue
-        parts = {
-            name: _value(fixed, sizes) + layers * _value(each, sizes) for name, (fixed, each) in moment["parts"].items()
-        }
+        parts = {name: value(fixed) + layers * value(each) for name, fixed, each in moment}
         if (total := sum(parts.values())) > best.total:
-            best = Peak(total, parts, moment["phase"])
+            best = Peak(total, parts, phase)
     return best
 
 
@@ -101,6 +106,7 @@ def form(shape: Shape, device: Device) -> str:
         age=shape.encoding.state_age_as_embed,
         flags=shape.encoding.state_flags,
         corrupt=bool(shape.corrupt),
+        recompute=shape.recompute,
     )
 
 
@@ -111,10 +117,10 @@ def scan(model: Model) -> str:
     return "filled chunks" if model.context_len % model.chunk_size else "chunks"
 
 
-def name_of(*, precision: str, scan: str, dropout: str, age: bool, flags: bool, corrupt: bool) -> str:
+def name_of(*, precision: str, scan: str, dropout: str, age: bool, flags: bool, corrupt: bool, recompute: bool) -> str:
     words = [precision, scan, f"dropout {dropout}"]
-    words += [word for word, on in (("age ids", age), ("flags", flags), ("corrupt", corrupt)) if on]
-    return ", ".join(words)
+    options = (("age ids", age), ("flags", flags), ("corrupt", corrupt), ("recomputed", recompute))
+    return ", ".join([*words, *(word for word, on in options if on)])
 
 
 def atoms(shape: Shape) -> dict[str, int]:
@@ -135,7 +141,7 @@ def atoms(shape: Shape) -> dict[str, int]:
         "c": -(-model.context_len // model.chunk_size),
         "c-1": max(0, -(-model.context_len // model.chunk_size) - 1),
         "X": min(shape.corrupt, model.context_len),
-        "S": min(SAMPLE, SAMPLE if shape.windows is None else shape.windows),
+        "S": min(PART, PART if shape.windows is None else shape.windows),
         "M": model.d_model,
         "D": inner,
         "H": inner // model.headdim,
@@ -155,6 +161,20 @@ def atoms(shape: Shape) -> dict[str, int]:
     for name, (vocabulary, width) in parameters.tables(encoding).items():
         sizes[f"{name}#"], sizes[f"{name}:"] = vocabulary, width
     return sizes
+
+
+@cache
+def _moments(form: str) -> list[tuple[str, list[tuple[str, int, int]]]]:
+    """(phase, (category, fixed, for each layer)) of each moment of a form."""
+    written = _data()["forms"].get(form)
+    if written is None:
+        raise ValueError(f"no trace was made of a step with {form}")
+    found = []
+    for moment in written:
+        phase, _, numbers = moment.partition(": ")
+        pairs = zip(_data()["categories"], (pair.split() for pair in numbers.split(",")), strict=False)
+        found.append((phase, [(name, int(pair[0]), int(pair[1])) for name, pair in pairs if pair]))
+    return found
 
 
 @cache
@@ -178,9 +198,9 @@ class Slack:
     extra: int
 
 
-def slack() -> Slack:
-    """From a spread of traced shapes; see `generate.spread`."""
-    return Slack(**_data()["slack"])
+def slack(recompute: bool = False) -> Slack:
+    """From a spread of traced shapes, with or without activation checkpointing; see `generate.spread`."""
+    return Slack(**_data()["slack"]["recomputed" if recompute else "kept"])
 
 
 def _value(polynomial: int, sizes: Mapping[str, int]) -> int:

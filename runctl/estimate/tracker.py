@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,11 +130,18 @@ class Casting(TorchFunctionMode):
     def __init__(self, device: str, created: Callable[[Tensor], object]) -> None:
         super().__init__()
         self.device, self.created = device, created
-        self.enabled, self._depth = False, 0
+        self.enabled, self._depth, self._aside = False, 0, False
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        before, self._aside = self._aside, True  # torch takes a mode off its stack while it handles a call
+        try:
+            return self._call(func, args, kwargs)
+        finally:
+            self._aside = before
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
         name = getattr(func, "__name__", "")
         if self.enabled and name in LOWER:
             args, kwargs = tuple(map(self._lower, args)), {key: self._lower(value) for key, value in kwargs.items()}
@@ -144,15 +151,23 @@ class Casting(TorchFunctionMode):
             return _fused_dropout(*args, **kwargs)
         return func(*args, **kwargs)
 
+    def is_enabled(self, device: str = "") -> bool:
+        """What stands in for `torch.is_autocast_enabled`."""
+        return self.enabled
+
     @contextmanager
     def region(self, enabled: bool) -> Iterator[None]:
-        """What stands in for `with torch.autocast(…)`; casts of weights live until the outermost region ends."""
-        before, self.enabled = self.enabled, enabled
+        """What stands in for `with torch.autocast(…)`; casts of weights live until the outermost region ends. A
+        region within a call (a block that is recomputed by `backward`) puts the mode back to work."""
+        before = self.enabled, self._aside
+        self.enabled = enabled
         self._depth += 1
         try:
-            yield
+            with self if self._aside else nullcontext():
+                self._aside = False
+                yield
         finally:
-            self.enabled = before
+            self.enabled, self._aside = before
             self._depth -= 1
             if not self._depth:
                 self._kept.clear()

@@ -64,7 +64,8 @@ class Mamba2(nn.Module):
 
     def last(self, u: Tensor) -> Tensor:
         """`forward(u)[:, -1]`, (B, d_model): gate, scan and output projection at the last position only."""
-        gate, rest = self.in_proj.weight[: self.d_inner], self.in_proj.weight[self.d_inner :]
+        weight = self.in_proj.weight
+        gate, rest = weight.split([self.d_inner, len(weight) - self.d_inner])
         mixed, dt = F.linear(u, rest).split([self.d_inner + 2 * self.d_state, self.heads], -1)
         x, B, C, dt = self._scanned(mixed, dt)
         y = ssd.last(x, dt, -torch.exp(self.A_log), B, C[:, -1])

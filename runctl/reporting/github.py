@@ -7,16 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runctl.errors import RunctlError
 from runctl.facts import Finding
 from runctl.preflight import ORDER, Report
+from runctl.reporting.text import refusals
 
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def render(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report], unreadable: Sequence[RunctlError] = ()) -> str:
+    lines = [f"::error title=runctl::{_escape(error.message)}" for error in unreadable]
     findings = [finding for report in reports for finding in report.findings]
     findings.sort(key=lambda finding: ORDER[finding.severity or "error"])
-    return "\n".join(_line(finding) for finding in findings)
+    lines += [_line(finding) for finding in findings]
+    return "\n".join(lines + [_refused(report) for report in reports if report.at_launch])
+
+
+def _refused(report: Report) -> str:
+    text = _escape(f"would be refused at launch here: {refusals(report.at_launch)}")
+    return f"::notice file={_property(report.path)},title=launch::{text}"
 
 
 def _line(finding: Finding) -> str:

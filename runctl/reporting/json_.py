@@ -1,4 +1,5 @@
-"""Reports as JSON: `{schema_version, reports: [{path, kind, verdict, findings, estimates, coverage}]}`."""
+"""Reports as JSON: `{schema_version, reports: [{path, kind, verdict, launch, findings, estimates, coverage}]}`, and
+`errors` where files could not be read."""
 
 from __future__ import annotations
 
@@ -6,16 +7,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
-from runctl.facts import Fact, Finding
+from runctl.facts import Fact
 from runctl.preflight import Report
 
 SCHEMA_VERSION = 1
 
 
-def render(reports: Sequence[Report]) -> str:
-    data = {"schema_version": SCHEMA_VERSION, "reports": [report(one) for one in reports]}
+def render(reports: Sequence[Report], unreadable: Sequence[RunctlError] = ()) -> str:
+    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "reports": [report(one) for one in reports]}
+    data |= {"errors": [error.to_json() for error in unreadable]} if unreadable else {}
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -25,9 +28,13 @@ def report(one: Report) -> dict[str, Any]:
         "path": one.path,
         "kind": one.kind,
         "verdict": one.verdict,
+        "launch": {
+            "refused": bool(one.refusals),
+            "because": [{"rule": found.rule, "message": found.message} for found in one.refusals],
+        },
         "counts": {**one.counts, "waived": len(one.waived)},
-        "findings": [_finding(finding) for finding in one.findings],
-        "waived": [{**_finding(finding), "because": waiver.reason} for finding, waiver in one.waived],
+        "findings": [found.to_json() for found in one.findings],
+        "waived": [{**found.to_json(), "because": waiver.reason} for found, waiver in one.waived],
         "estimates": estimates(one),
         "coverage": {
             "checked": list(one.coverage.checked),
@@ -50,8 +57,13 @@ def estimates(one: Report) -> dict[str, Any]:
         elif isinstance(found.value, Range):
             span = {key: round(getattr(found.value, key), 4) for key in ("low", "likely", "high")}
             result[_key(name)] = {**span, "basis": found.value.basis, "measured": found.value.measured}
+            if found.value.parts:
+                rounded = {key: [round(value, 4) for value in part] for key, part in found.value.parts.items()}
+                result[_key(name)]["parts"] = rounded
         else:
             result[_key(name)] = found.value
+    if one.facts.get("model.declared") and (source := one.facts.source("model.parameters")):
+        result["parameters_basis"] = source.detail
     for name in ("steps", "epochs", "steps_per_epoch"):
         fact = one.facts.values.get(f"run.{name}")
         if isinstance(fact, Fact):
@@ -61,8 +73,3 @@ def estimates(one: Report) -> dict[str, Any]:
 
 def _key(name: str) -> str:
     return {"memory": "memory_bytes", "time": "time_seconds", "cost": "cost_usd"}.get(name, name)
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    keys = ("rule", "severity", "message", "file", "line", "column", "why", "fix")
-    return {key: getattr(finding, key) for key in keys}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
 from runctl.facts import Fact, Facts, Finding
 from runctl.preflight import Report
-from runctl.units import format_bytes, format_count, format_duration, format_usd
+from runctl.units import counted, format_bytes, format_count, format_duration, format_usd
 
 Span = tuple[str, str]  # style ("" for none), text
 Line = list[Span]
@@ -17,7 +18,8 @@ _STYLE = {"error": "bad", "warning": "warn", "note": "note"}
 _VERDICT = {"ok": ("good", "ok"), "warn": ("warn", "warnings"), "fail": ("bad", "refused")}
 
 
-def render(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report], unreadable: Sequence[RunctlError] = ()) -> str:
+    """The reports; what is `unreadable` is told on stderr."""
     return "\n".join("".join(text for _, text in line) for line in lines(reports))
 
 
@@ -28,15 +30,20 @@ def lines(reports: Sequence[Report]) -> Iterator[Line]:
             yield []
         yield from _one(report, brief=len(reports) > 3)
     if len(reports) > 1:
-        failed = sum(report.verdict == "fail" for report in reports)
+        failed = sum(bool(report.refusals) for report in reports)
         yield []
         style = "bad" if failed else "good"
-        yield [(style, f"{len(reports) - failed} of {len(reports)} configs may launch"), ("dim", _totals(reports))]
+        yield [
+            (style, f"{len(reports) - failed} of {len(reports)} configs would launch here"),
+            ("dim", _totals(reports)),
+        ]
 
 
 def _one(report: Report, brief: bool) -> Iterator[Line]:
     style, word = _VERDICT[report.verdict]
     yield [(style, word), ("", "  "), ("name", report.path), ("dim", _counts(report))]
+    if report.at_launch:
+        yield [("warn", f"  would be refused at launch here: {refusals(report.at_launch)}")]
     for finding in report.findings:
         yield []
         yield from _finding(finding, report)
@@ -46,6 +53,11 @@ def _one(report: Report, brief: bool) -> Iterator[Line]:
     yield from estimate_lines(report)
     yield []
     yield from _coverage(report)
+
+
+def refusals(findings: Sequence[Finding]) -> str:
+    """Findings in one line: each rule with what it found."""
+    return "; ".join(f"{finding.rule} {finding.message}" for finding in findings)
 
 
 def _finding(finding: Finding, report: Report) -> Iterator[Line]:
@@ -101,7 +113,9 @@ def _estimate(name: str, value: object, facts: Facts) -> Line:
         )
         return [_label(name), ("", text), ("dim", f"  {value.basis}")]
     if isinstance(value, int):
-        return [_label(name), ("", f"{value:,}"), ("dim", f"  {format_count(value)}, exact")]
+        source = facts.source("model.parameters") if facts.get("model.declared") else None
+        basis = source.detail if source else "exact"
+        return [_label(name), ("", f"{value:,}"), ("dim", f"  {format_count(value)}, {basis}")]
     return [_label(name), ("", str(value))]
 
 
@@ -109,7 +123,9 @@ def _length(facts: Facts) -> Line:
     steps, epochs, step = facts.get("run.steps"), facts.get("run.epochs"), facts.get("run.step_examples")
     if steps is None:
         return [_label("length"), ("dim", f"unknown: {facts.why('run.steps')}")]
-    text = f"{steps:,} steps" + (f" of {step:,} windows" if step else "") + (f", {epochs:.3g} epochs" if epochs else "")
+    unit = "example" if facts.get("model.declared") else "window"
+    text = counted(steps, "step") + (f" of {counted(step, unit)}" if step else "")
+    text += f", {counted(epochs, 'epoch')}" if epochs else ""
     source = facts.source("run.steps")
     detail = source.detail if source else ""
     return [_label("length"), ("", text), ("dim", f"  {detail}" if detail else "")]
@@ -137,12 +153,11 @@ def _coverage(report: Report) -> Iterator[Line]:
 
 
 def _counts(report: Report) -> str:
-    words = [f"{count} {name}{'s' * (count != 1)}" for name, count in report.counts.items() if count]
+    words = [counted(count, name) for name, count in report.counts.items() if count]
     words += [f"{len(report.waived)} waived"] if report.waived else []
     return f"  {', '.join(words)}" if words else ""
 
 
 def _totals(reports: Sequence[Report]) -> str:
-    errors = sum(report.counts["error"] for report in reports)
-    warnings = sum(report.counts["warning"] for report in reports)
-    return f"  {errors} errors, {warnings} warnings"
+    sums = [(sum(report.counts[name] for report in reports), name) for name in ("error", "warning")]
+    return "  " + ", ".join(counted(number, name) for number, name in sums)

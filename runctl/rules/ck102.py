@@ -27,7 +27,8 @@ checkpoint: {every: 10m}
 
 ## What to do
 
-Set `checkpoint.every` well below the length of the run. For short runs this is a note: losing one costs little.
+Set `checkpoint.every` well below the length of the run. For short runs this is a note, and for the default cadence
+not even that: losing one costs little.
 
 ## Policy
 
@@ -40,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
-from runctl.units import format_duration
+from runctl.units import counted, format_duration
 
 SEVERITY: Severity = "error"
 POLICY = ("long_run", "long_run_steps")
@@ -57,12 +58,14 @@ def check(facts: Facts) -> Iterable[Finding]:
         missed, whole = every.seconds >= time.likely, f"about {format_duration(time.likely)}"
     elif every.epochs is not None:
         epochs = facts.need("run.epochs")
-        missed, whole = every.epochs >= epochs, f"{epochs:.3g} epochs"
+        missed, whole = every.epochs >= epochs, counted(epochs, "epoch")
     else:
         steps = facts.need("run.steps")
-        missed, whole = every.steps >= steps, f"{steps:,} steps"
+        missed, whole = every.steps >= steps, counted(steps, "step")
     if missed:
-        length = facts.get("run.length")
+        length, source = facts.get("run.length"), facts.source("checkpoint.every")
+        if source is not None and source.kind == "default" and not (length is not None and length.long):
+            return  # nobody chose it, and losing a short run costs little
         message = f"checkpoint.every is {_words(every)}, but the run is {whole} long: nothing is saved before its end"
         severity: Severity = "error" if length is not None and length.long else "note"
         yield Finding(

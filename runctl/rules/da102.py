@@ -44,6 +44,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.units import counted
 
 SEVERITY: Severity = "error"
 
@@ -63,6 +64,9 @@ def check(facts: Facts) -> Iterable[Finding]:
     encode = f"make it with: runctl encode {facts.path} --replays FOLDER"
     if unreadable is not None:
         yield Finding(str(unreadable), at="data.encoded", fix="encode again, or restore the manifest")
+    elif place == "file":
+        message = f"data.encoded: {folder} is a file, not the folder of an encoded dataset"
+        yield Finding(message, at="data.encoded", fix="give the folder that runctl encode made")
     elif place == "partial":
         message = f"data.encoded: {folder} is not a whole dataset: it has no manifest.json"
         yield Finding(message, at="data.encoded", fix=encode)
@@ -78,7 +82,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         yield Finding(message, at="data.encoded", fix=encode)
     elif not facts.need("dataset.frames") or not facts.need("dataset.games"):
         games, frames = facts.get("dataset.games", 0), facts.get("dataset.frames", 0)
-        message = f"data.encoded: {folder} holds {games} games with {frames} frames"
+        message = f"data.encoded: {folder} holds {counted(games, 'game')} with {counted(frames, 'frame')}"
         yield Finding(
             message, at="data.encoded", fix="encode replays that exist: see the reasons in its manifest's skipped list"
         )

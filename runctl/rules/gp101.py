@@ -21,8 +21,8 @@ compute: {backend: modal, gpu: A100-80GB}
 
 ## What to do
 
-Take a name of `runctl gpus`, with `:N` for several. On your own machine an unknown name is a warning: the run can
-start, but nothing about its GPU was checked.
+Take a name of `runctl gpus`, with `:N` for several. It is an error on your own machine too: nothing about memory,
+precision and time could be checked.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ SEVERITY: Severity = "error"
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    backend = facts.need("compute.backend")
-    problem = facts.get("gpu.problem")
-    if problem is not None:
+    facts.need("compute.gpu")
+    if (problem := facts.get("gpu.problem")) is not None:
         message, hint = problem
-        severity: Severity = "warning" if backend == "local" else "error"
-        yield Finding(f"compute.gpu: {message}", at="compute.gpu", fix=hint, severity=severity)
+        yield Finding(f"compute.gpu: {message}", at="compute.gpu", fix=hint)

@@ -29,11 +29,14 @@ class Events:
         self._path = run.events
         self._attempt = attempt
 
-    def add(self, event: str, **facts: Any) -> None:
+    def add(self, event: str, **facts: Any) -> OSError | None:
+        """Append a row; returns why it could not be."""
         try:
             record.append_line(self._path, {"time": time.time(), "event": event, "attempt": self._attempt, **facts})
         except OSError as error:
             say(f"cannot append {event} to {self._path}: {error}")
+            return error
+        return None
 
 
 def hold(run: record.RunDir, wait_seconds: float) -> int | None:

@@ -8,6 +8,7 @@ to the supervisor, which is its "subreaper", and is killed as well.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -49,6 +50,26 @@ def start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) 
             process_group=0,
             preexec_fn=in_child,
         )
+
+
+def cannot_start(error: Exception, program: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """One line on why a program could not be started: which, where it was looked for, and what to do."""
+    named = f"cannot start '{program}'"
+    if not cwd.is_dir():
+        return f"{named}: its folder {cwd} does not exist; correct command.cwd"
+    code = getattr(error, "errno", None)
+    if code == errno.ENOENT and os.sep not in program:
+        return f"{named}: no such program on PATH ({env.get('PATH', os.defpath)}); install it or name its path"
+    path = cwd / program
+    if code == errno.ENOENT and path.exists():
+        return f"{named}: the interpreter that its first line names does not exist"
+    if code == errno.ENOENT:
+        return f"{named}: there is no {path}; correct command.argv or command.cwd"
+    if code == errno.EACCES:
+        return f"{named}: {path} may not be executed; make it executable: chmod +x {path}"
+    if code == errno.ENOEXEC:
+        return f"{named}: {path} is no program; begin it with a line like #!/bin/sh"
+    return f"{named}: {error}"
 
 
 def end_group(group: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl import record
+from runctl.estimate import accounting
 from runctl.supervisor.verdict import Verdict
 
 _SECONDS_LIMIT = 100 * 365 * 86400.0
@@ -24,9 +25,14 @@ def exit_record(
     started: float,
     ended: float,
     seconds: float,
+    checkpoint: Any = None,
 ) -> dict[str, Any]:
-    """exit.json: how one attempt ended. `exit_code` is null after a signal, `seconds` are those supervised."""
+    """exit.json: how one attempt ended. `exit_code` is null after a signal, `seconds` are those supervised.
+
+    A trainer that was killed may have saved a checkpoint after its last heartbeat: the later step counts.
+    """
     steps = [source for source in (result, heartbeat) if isinstance(source, dict)]
+    reached = [_first(steps, "step"), _first([checkpoint or {}], "step")]
     return {
         "schema_version": record.SCHEMA_VERSION,
         "state": verdict.state,
@@ -34,7 +40,7 @@ def exit_record(
         "exit_code": returncode if returncode is not None and returncode >= 0 else None,
         "signal": -returncode if returncode is not None and returncode < 0 else None,
         "result": result.get("outcome") if isinstance(result, dict) else None,
-        "step": _first(steps, "step"),
+        "step": max((step for step in reached if step is not None), default=None),
         "total_steps": _first(steps, "total_steps"),
         "started": started,
         "ended": ended,
@@ -51,6 +57,7 @@ def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
     last = next((entry for entry in reversed(exits) if isinstance(entry, dict)), {})
     rows = validation_rows(run)
     newest = rows[-1] if rows else {}
+    spent, steps = spent_seconds(run), last.get("total_steps")
     return {
         "schema_version": record.SCHEMA_VERSION,
         "run": run.name,
@@ -58,8 +65,8 @@ def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
         "reason": verdict.reason,
         "attempts": len(exits),
         "steps": last.get("step"),
-        "total_steps": last.get("total_steps"),
-        "seconds": spent_seconds(run),
+        "total_steps": steps,
+        "seconds": spent,
         "cost_usd": 0.0,
         "metrics": {key: value for key, value in newest.items() if key.startswith("val/")},
         "baselines": {
@@ -67,6 +74,9 @@ def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
         },
         "checkpoints": checkpoints(run),
         "best": best(run, rows),
+        "account": accounting.account(
+            run, seconds=spent, cost_usd=0.0, total_steps=steps, finished=verdict.state == "succeeded"
+        ),
         "ended": ended,
     }
 
@@ -97,29 +107,61 @@ def validation_rows(run: record.RunDir) -> list[dict[str, Any]]:
 
 
 def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
-    """The whole checkpoints of a run, oldest first: step, path within the run, bytes and validation metrics."""
+    """The whole checkpoints of a run, oldest first: step, path within the run, bytes and validation metrics.
+
+    One with a missing or short file is not whole. (One that a resume found damaged has lost its name.)
+    """
     found = []
     for folder in sorted(run.checkpoints.glob("step-*")):
-        manifest = record.read_json(folder / "manifest.json")
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("step"), int):
+        if (manifest := _whole(folder)) is None:
             continue
-        listed = manifest.get("files")
-        files: dict[str, Any] = listed if isinstance(listed, dict) else {}
         found.append(
             {
                 "step": manifest["step"],
                 "path": str(folder.relative_to(run.path)),
                 "time": manifest.get("created"),
-                "bytes": sum(_size(folder / name) for name in files),
+                "bytes": sum(_size(folder / name) for name in _files(manifest)),
                 "metrics": manifest.get("metrics"),
             }
         )
     return found
 
 
+def newest_checkpoint(run: record.RunDir) -> dict[str, Any] | None:
+    """Step and time of the newest whole checkpoint, without a look at the older ones."""
+    folders = sorted(run.checkpoints.glob("step-*"), reverse=True)
+    whole = (_whole(folder) for folder in folders)
+    manifest = next((entry for entry in whole if entry is not None), None)
+    return None if manifest is None else {"step": manifest["step"], "time": manifest.get("created")}
+
+
+def passed_over(resumed: dict[str, Any]) -> list[str]:
+    """Of a resumed.json: for each checkpoint that could not be resumed from, a sentence that names it and says why."""
+    said = resumed.get("passed_over")
+    rows = [entry for entry in said if isinstance(entry, dict)] if isinstance(said, list) else []
+    return [str(entry.get("why") or f"checkpoint {entry.get('checkpoint')} is damaged") for entry in rows]
+
+
+def _whole(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint that is whole as far as can be told without reading its files."""
+    manifest = record.read_object(folder / "manifest.json")
+    if type(manifest.get("step")) is not int:
+        return None
+    for name, about in _files(manifest).items():
+        expected = about.get("bytes") if isinstance(about, dict) else None
+        if isinstance(expected, int) and _size(folder / name) != expected:
+            return None
+    return manifest
+
+
+def _files(manifest: dict[str, Any]) -> dict[str, Any]:
+    files = manifest.get("files")
+    return files if isinstance(files, dict) else {}
+
+
 def best(run: record.RunDir, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The best validation by the config's own metric: its value, step, and the checkpoint of that step if kept."""
-    config = (record.read_json(run.run) or {}).get("config")
+    config = record.read_object(run.run).get("config")
     rule = config.get("checkpoint") if isinstance(config, dict) else None
     if not isinstance(rule, dict):
         return None
@@ -130,7 +172,7 @@ def best(run: record.RunDir, rows: list[dict[str, Any]]) -> dict[str, Any] | Non
         return None
     row = min(scored, key=lambda entry: sign * entry[metric])
     folder = run.checkpoint(row["step"])
-    kept = (folder / "manifest.json").is_file()
+    kept = _whole(folder) is not None
     return {
         "metric": metric,
         "mode": rule.get("mode"),

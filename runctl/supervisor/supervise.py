@@ -16,8 +16,9 @@ from types import FrameType
 from typing import Any
 
 import runctl
-from runctl import evidence, record
-from runctl.supervisor import process, summary
+from runctl import evidence, fields, record
+from runctl.estimate import accounting
+from runctl.supervisor import process, room, summary
 from runctl.supervisor.events import Events, hold, say
 from runctl.supervisor.verdict import Stop, Verdict, judge, judge_lost
 from runctl.units import format_duration
@@ -26,7 +27,6 @@ GRACE_SECONDS = 60.0
 _TICK_SECONDS = 0.25
 _COMMAND_START_SECONDS = 2.0
 _LOCK_WAIT_SECONDS = 5.0
-_RESERVE_BYTES = 1 << 16
 
 
 def supervise(run: record.RunDir, number: int, grace_seconds: float = GRACE_SECONDS) -> int:
@@ -87,12 +87,12 @@ class _Attempt:
         self.files = run.attempt(number)
         self.grace_seconds = grace_seconds
         self.events = Events(run, number)
-        self.record: dict[str, Any] = record.read_json(run.run) or {}
+        self.record = record.read_object(run.run)
         config = self.record.get("config")
         self.config: dict[str, Any] = config if isinstance(config, dict) else {}
         self.command = self.config.get("task") == "command"
-        begin = record.read_json(self.files.start)
-        self.base_step = int((begin or {}).get("from_step") or 0)
+        begin = record.read_object(self.files.start).get("from_step")
+        self.base_step = begin if isinstance(begin, int) else 0
         self.started = time.time()
         self.clock = time.monotonic()
         self.spent_before = summary.spent_seconds(run)
@@ -104,25 +104,30 @@ class _Attempt:
         self.heartbeat: dict[str, Any] = {}
         self.heartbeat_stamp = 0
         self.checkpoint_step: int | None = None
+        self.calibrated = False
+        self.no_room = ""
 
     def live(self) -> int:
         waker = self._take_signals()
         self.files.path.mkdir(parents=True, exist_ok=True)
         self.run.summary.unlink(missing_ok=True)
-        reserve = self.files.path / ".reserve"
-        try:
-            reserve.write_bytes(b"\0" * _RESERVE_BYTES)  # room for the last records on a disk that is full by then
-        except OSError as error:
-            say(f"no room in {self.run.path}: {error}")
         own = evidence.identify()
-        self.events.add(
+        begun = self.events.add(
             "attempt_started",
             supervisor=own.to_json() if own else None,
             from_step=self.base_step,
             host=os.uname().nodename,
         )
-        verdict, returncode = self._train(waker)
-        reserve.unlink(missing_ok=True)
+        try:
+            room.reserve(self.files.path)
+        except OSError as error:
+            begun = error
+        if begun is None:
+            verdict, returncode = self._train(waker)
+        else:  # what could not be watched on the record is not started
+            why = room.full(self.run.path) or f"cannot write into {self.run.path}: {begun.strerror or begun}"
+            verdict, returncode = Verdict("failed", why), None
+        room.release(self.files.path)
         result = record.read_json(self.files.result)
         _write_end(self.run, self.number, verdict, returncode, result, self.started, time.monotonic() - self.clock)
         return 0
@@ -130,13 +135,20 @@ class _Attempt:
     def _train(self, waker: int) -> tuple[Verdict, int | None]:
         try:
             argv, cwd, env = self._request()
+        except ValueError as error:
+            return Verdict("failed", str(error)), None
+        try:
             trainer = process.start(argv, cwd=cwd, env=env, log=self.files.log)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            return Verdict("failed", f"cannot start the trainer: {error}"), None
+            why = (
+                process.cannot_start(error, argv[0], cwd, env) if self.command else f"cannot start the trainer: {error}"
+            )
+            return Verdict("failed", room.full(self.run.path) or why), None
         identity = evidence.identify(trainer.pid)
         self.events.add("trainer_started", trainer=identity.to_json() if identity else None, group=trainer.pid)
         while trainer.poll() is None:
             self._look()
+            self.no_room = room.full(self.run.path)
             self._limits()
             self._stopping(trainer)
             select.select([waker], [], [], _TICK_SECONDS)
@@ -145,8 +157,15 @@ class _Attempt:
         self._look()
         process.end_group(trainer.pid)
         result, code = record.read_json(self.files.result), trainer.returncode
-        last = last_line(self.files.log)
-        verdict = judge(result, code, command=self.command, stop=self.stop, forced=self.forced, last_line=last)
+        verdict = judge(
+            result,
+            code,
+            command=self.command,
+            stop=self.stop,
+            forced=self.forced,
+            last_line=last_line(self.files.log),
+            no_room=room.full(self.run.path) or self.no_room,
+        )
         if verdict.state == "succeeded" and not self.seen_first_step:
             self._first_step()
         return verdict, code
@@ -155,7 +174,7 @@ class _Attempt:
         """What to start, where, and in which environment."""
         argv = [str(part) for part in self.record.get("command") or []]
         if not argv:
-            raise ValueError("run.json names no command")
+            raise ValueError(f"run.json names no command: {record.damage(self.run.run) or 'launch the run again'}")
         project = Path(str(self.record.get("project") or Path.cwd()))
         env = {
             **os.environ,
@@ -180,6 +199,8 @@ class _Attempt:
             if isinstance(found, dict):
                 self.heartbeat_stamp, self.heartbeat = stamp, found
                 self._read_heartbeat()
+        if not self.calibrated and self.files.measured.exists():
+            self.calibrated = _calibrate(self.run, self.number)  # the first steps; at the end all of them
         if self.command and not self.seen_first_step and time.monotonic() - self.clock >= _COMMAND_START_SECONDS:
             self._first_step()
 
@@ -195,7 +216,9 @@ class _Attempt:
             self.checkpoint_step = at
             if at > self.base_step and not self.seen_first_step:
                 self._first_step()  # a short run may be at its end before the first look
-            self.events.add("checkpoint", step=at)
+            saved_at = fields.number(checkpoint, "time")
+            if saved_at is None or saved_at >= self.started:  # not the one that was resumed from
+                self.events.add("checkpoint", step=at)
 
     def _first_step(self) -> None:
         self.seen_first_step = True
@@ -297,6 +320,7 @@ def _write_end(
         started=started,
         ended=ended,
         seconds=seconds,
+        checkpoint=summary.newest_checkpoint(run),
     )
     try:
         record.write_json(attempt.exit, entry)
@@ -305,10 +329,21 @@ def _write_end(
     Events(run, number).add(
         "attempt_ended", state=verdict.state, reason=verdict.reason, exit_code=entry["exit_code"], step=entry["step"]
     )
+    _calibrate(run, number)
     try:
         record.write_json(run.summary, summary.build(run, verdict, ended))
     except (OSError, ValueError) as error:
         say(f"cannot write {run.summary}: {error}")
+
+
+def _calibrate(run: record.RunDir, number: int) -> bool:
+    """Hand what the trainer measured on to later estimates; what cannot be kept is said in the supervisor's log."""
+    project = record.read_object(run.run).get("project")
+    try:
+        return isinstance(project, str) and accounting.hand_on(run, number, Path(project))
+    except OSError as error:
+        say(f"the calibration was not kept: {error}")
+        return True
 
 
 def _end_leftover(trainer: evidence.Identity, session: int | None, grace_seconds: float) -> None:

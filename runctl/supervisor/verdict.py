@@ -36,11 +36,13 @@ def judge(
     stop: Stop | None = None,
     forced: bool = False,
     last_line: str = "",
+    no_room: str = "",
 ) -> Verdict:
     """The verdict on a trainer that has ended.
 
     `result` is result.json as read (None if absent or damaged), `returncode` as subprocess gives it (negative: a
-    signal), `stop` what the supervisor asked for, `forced` whether it had to kill, `last_line` the log's last line.
+    signal), `stop` what the supervisor asked for, `forced` whether it had to kill, `last_line` the log's last line,
+    `no_room` whether the disk was full at the end: then a trainer without a result most likely died of it.
     """
     outcome = _outcome(result)
     if outcome == "succeeded" or (command and outcome is None and returncode == 0 and stop is None):
@@ -51,8 +53,9 @@ def judge(
             outcome is None and not command and not forced and returncode not in (None, -signal.SIGTERM, -signal.SIGINT)
         )
         if stop.kind == "asked" and crashed:
-            died = _signal_text(-returncode) if returncode and returncode < 0 else f"exit {returncode}"
-            return Verdict("failed", f"{died} while it was stopping: its last save may be missing")
+            return Verdict(
+                "failed", f"{no_room or _died(returncode)} while it was stopping: its last save may be missing"
+            )
         if stop.kind == "asked" and (outcome != "failed" or forced):
             return Verdict("stopped", stop.reason + late)
         if stop.kind != "asked":
@@ -61,6 +64,8 @@ def judge(
         return Verdict("failed", error_text(result))
     if outcome == "stopped":
         return Verdict("stopped", "the trainer was asked to stop from outside")
+    if no_room and returncode != -signal.SIGKILL:
+        return Verdict("failed", f"{no_room} ({_died(returncode)})")
     if returncode is None:
         return Verdict("failed", "the trainer ended and left no result")
     if returncode < 0:
@@ -98,6 +103,10 @@ def error_text(result: Any) -> str:
 def _outcome(result: Any) -> str | None:
     outcome = result.get("outcome") if isinstance(result, dict) else None
     return outcome if outcome in ("succeeded", "stopped", "failed") else None
+
+
+def _died(returncode: int | None) -> str:
+    return _signal_text(-returncode) if returncode and returncode < 0 else f"exit {returncode}"
 
 
 def _signal_text(number: int) -> str:

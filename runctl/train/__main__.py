@@ -15,16 +15,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from runctl import config as configs
-from runctl import record
+from runctl import install, record
+from runctl.config.model import Tracking
 from runctl.errors import RunctlError
+from runctl.train import timing  # noqa: F401  its clock begins here, before torch is imported
 from runctl.train.control import Control, Stopped
 from runctl.train.heartbeat import Heartbeat
+from runctl.train.say import say
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,8 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m runctl.train", description="One attempt of a run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--probe", type=float, metavar="SECONDS", help="run and judge some steps instead of the run")
     options = parser.parse_args(arguments)
-    attempt(options.run.resolve(), options.attempt, build)
+    attempt(options.run.resolve(), options.attempt, build, options.probe)
 
 
 def build(config: configs.RunConfig, **place: Any) -> Any:
@@ -47,8 +52,9 @@ def build(config: configs.RunConfig, **place: Any) -> Any:
     return module.build(config, **place)
 
 
-def attempt(path: Path, number: int, build: Callable[..., Any]) -> None:
-    """One attempt of the run in `path`, with the job that `build` makes; does not return."""
+def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | None = None) -> None:
+    """One attempt of the run in `path`, with the job that `build` makes; does not return. `probe` is the number of
+    seconds for which steps are only tried (`train/probe.py`)."""
     control = Control()
     control.install()
     run = record.RunDir(path)
@@ -58,15 +64,17 @@ def attempt(path: Path, number: int, build: Callable[..., Any]) -> None:
     heartbeat.phase("loading", "importing torch")
     trackers: list[Any] = []
     try:
-        result = _train(run, number, build, control, heartbeat, trackers)
+        result = _train(run, number, build, control, heartbeat, trackers, probe)
     except Stopped:
         result = _result(heartbeat, "stopped", None)
-    except RunctlError as error:
-        print(f"error: {error.message}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", flush=True)
-        result = _result(heartbeat, "failed", _describe(error, run))
     except BaseException as error:
-        traceback.print_exc()
-        result = _result(heartbeat, "failed", _describe(error, run))
+        told = _describe(error, run)
+        if isinstance(error, RunctlError) or _disk(error):
+            say(f"error: {told['message']}" + (f"; {told['hint']}" if told["hint"] else ""))
+        else:
+            with suppress(OSError):
+                traceback.print_exc()
+        result = _result(heartbeat, "failed", told)
     if control.parent_lost:
         lost = {"type": "SupervisorLost", "message": "supervisor lost", "where": None}
         lost["hint"] = f"what was trained is saved; go on with: runctl resume {run.name}"
@@ -75,13 +83,16 @@ def attempt(path: Path, number: int, build: Callable[..., Any]) -> None:
     try:
         record.write_json(files.result, result)
     except OSError as error:
-        print(f"result.json could not be written: {error}; it would say: {result}", file=sys.stderr)
+        cause = result["error"]["message"] if result["error"] else f"the run {result['outcome']}"
+        say(f"error: {cause}; result.json could not be written: {error.strerror or error}")
+        result["outcome"] = "failed"  # without a result nobody may take it for anything else
     for tracker in trackers:
         tracker.finish(result["outcome"])
         heartbeat.update(tracking=tracker.status())
         heartbeat.now()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(1 if result["outcome"] == "failed" else 0)
 
 
@@ -92,6 +103,7 @@ def _train(
     control: Control,
     heartbeat: Heartbeat,
     trackers: list[Any],
+    probe: float | None,
 ) -> dict[str, Any]:
     about = record.read_json(run.run)
     if not isinstance(about, dict) or "config" not in about:
@@ -121,9 +133,15 @@ def _train(
     project = Path(about.get("project") or Path.cwd())
     job = build(config, project=project, run=run, device=device, report=report)
     heartbeat.update(data_source=job.data_source)
-    trackers.append(start(config, about["config"], run))
+    guests = config.model_copy(update={"tracking": Tracking()}) if probe is not None else config
+    trackers.append(start(guests, about["config"], run))
     place = loop.Place(run, number, device, control, heartbeat, trackers[0])
-    ended = loop.train(job, config, place)
+    if probe is None:
+        ended = loop.train(job, config, place)
+    else:
+        from runctl.train import probe as probes
+
+        ended = probes.probe(job, config, place, probe)
     result = _result(heartbeat, ended.outcome, None)
     return result | {"metrics": ended.metrics, "notes": ended.notes}
 
@@ -151,23 +169,33 @@ def _describe(error: BaseException, run: record.RunDir) -> dict[str, Any]:
         message, hint, where = error.message, error.hint, None
     elif isinstance(error, ValidationError):
         message = f"the config in run.json is not valid: {error.error_count()} problems"
-    elif isinstance(error, OSError) and error.strerror:
-        message = f"{'cannot write ' if _disk(error) else ''}{error.filename}: {error.strerror}"
-        hint = _disk_hint(error, run) if _disk(error) else hint
+    elif isinstance(error, OSError) and _disk(error):
+        message, hint, where = *_disk_told(error, run), None
+    elif isinstance(error, OSError) and error.strerror and error.filename:
+        message = f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError) or "DefaultCPUAllocator" in message or "OutOfMemory" in type(error).__name__:
         hint = "lower training.batch_size and raise training.accumulation by as much"
     elif isinstance(error, ModuleNotFoundError):
-        hint = "install what training needs: pip install 'runctl[train]'"
+        hint = install.hint("train")
     return {"type": type(error).__name__, "message": message.splitlines()[0], "hint": hint, "where": where}
 
 
-def _disk(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+def _disk(error: BaseException) -> bool:
+    """Whether the disk refused: no defect of the program, so its traceback helps nobody."""
+    refusals = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    return isinstance(error, OSError) and error.errno in refusals
 
 
-def _disk_hint(error: OSError, run: record.RunDir) -> str:
-    cure = "free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "make it writable"
-    return f"{cure} in {run.path}, then go on from the last checkpoint with: runctl resume {run.name}"
+def _disk_told(error: OSError, run: record.RunDir) -> tuple[str, str]:
+    """(what, what to do) of a refusal by the disk."""
+    file = Path(error.filename) if isinstance(error.filename, str) else run.path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        lacking = "space" if error.errno == errno.ENOSPC else "disk quota"
+        what, cure = f"no {lacking} left on {run.path if file.is_relative_to(run.path) else file}", "free some there"
+        what += f" for {file.relative_to(run.path)}" if run.path in file.parents else ""
+    else:
+        what, cure = f"{file}: {error.strerror}", "make it readable and writable"
+    return what, f"{cure}, then go on from the last checkpoint with: runctl resume {run.name}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if nothing had happened.
 
     checkpoints/
-      latest                    text: the name of the newest whole checkpoint
+      latest                    text: the name of the newest whole checkpoint; absent where there is none
       step-000000123/
         model.safetensors       weights and buffers, under their names in the model
         optimizer.safetensors   "<parameter>/<moment>" for each of AdamW's moments and step counters
@@ -27,7 +27,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,22 @@ class Contents:
 
 
 @dataclass(frozen=True)
+class PassedOver:
+    """A newer checkpoint that was not whole, and why."""
+
+    checkpoint: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Loaded:
-    """A verified checkpoint; `notes` says what was wrong with newer ones that were passed over."""
+    """A verified checkpoint, and the newer ones that were passed over to come to it."""
 
     path: Path
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
     manifest: dict[str, Any]
-    notes: tuple[str, ...] = field(default=())
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def save(run: record.RunDir, contents: Contents) -> Path:
@@ -105,7 +113,7 @@ def save(run: record.RunDir, contents: Contents) -> Path:
         }
         record.write_json(folder / "manifest.json", manifest)
         if target.exists():
-            discard(target)
+            discard(run, target)
         os.rename(folder, target)
         record.sync_folder(run.checkpoints)
         record.write_text(run.latest, target.name + "\n")
@@ -138,20 +146,23 @@ def load(path: Path, identity: Mapping[str, str]) -> Loaded:
 
 
 def load_newest(run: record.RunDir, identity: Mapping[str, str]) -> Loaded | None:
-    """The newest whole checkpoint, or None if there are none. A damaged one is set aside, and said in `notes`.
-    Raises CheckpointError if all are damaged (a run never starts over by itself) or the newest whole is foreign."""
-    notes: list[str] = []
+    """The newest whole checkpoint, which `latest` names from then on, or None if there are none. Damaged ones are
+    set aside. Raises CheckpointError if all are damaged (a run never starts over by itself) or the newest whole one
+    is foreign."""
+    passed: list[PassedOver] = []
     for path in reversed(folders(run)):
         try:
             found = load(path, identity)
         except Damaged as damage:
-            aside = set_aside(path)
-            notes.append(f"{damage.message}; set aside as {aside.name}")
+            aside = set_aside(run, path)
+            passed.append(PassedOver(path.name, f"{damage.message}; set aside as {aside.name}"))
             continue
-        return Loaded(found.path, found.tensors, found.state, found.manifest, tuple(notes))
-    if notes:
+        if passed or _latest(run) != path.name:
+            record.write_text(run.latest, path.name + "\n")
+        return replace(found, passed_over=tuple(passed))
+    if passed:
         raise CheckpointError(
-            f"no whole checkpoint is left in {run.checkpoints}: {'; '.join(notes)}",
+            f"no whole checkpoint is left in {run.checkpoints}: {'; '.join(one.why for one in passed)}",
             hint="restore one from a copy, or launch a new run; this one does not start over by itself",
         )
     return None
@@ -175,15 +186,17 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return data if whole and isinstance(data.get("identity"), dict) else None
 
 
-def discard(path: Path) -> None:
+def discard(run: record.RunDir, path: Path) -> None:
     """Delete a checkpoint: it loses its name first, so that a kill in between leaves no half of it."""
+    _no_longer_latest(run, path)
     doomed = path.with_name(f".tmp-deleted-{path.name}-{os.getpid()}")
     os.rename(path, doomed)
     shutil.rmtree(doomed)
 
 
-def set_aside(path: Path) -> Path:
+def set_aside(run: record.RunDir, path: Path) -> Path:
     """Rename a damaged checkpoint, so that it is neither taken for one nor lost."""
+    _no_longer_latest(run, path)
     number = 0
     while (aside := path.with_name(f"damaged-{path.name}" + (f"-{number}" if number else ""))).exists():
         number += 1
@@ -200,6 +213,19 @@ def clean(run: record.RunDir) -> list[str]:
     for path in stale:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return [path.name for path in stale]
+
+
+def _latest(run: record.RunDir) -> str | None:
+    try:
+        return run.latest.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _no_longer_latest(run: record.RunDir, path: Path) -> None:
+    """Remove `latest` if it names this checkpoint: it names a whole one or nothing."""
+    if _latest(run) == path.name:
+        run.latest.unlink(missing_ok=True)
 
 
 def _check_identity(path: Path, manifest: Mapping[str, Any], identity: Mapping[str, str]) -> None:

@@ -1,19 +1,15 @@
 """What the outside asks of the trainer: signals, and the death of the supervisor.
 
 SIGTERM and SIGINT ask it to stop after the current step, SIGUSR1 to save a checkpoint after it. Handlers only set
-a flag that the loop reads; nothing is saved from within a handler. The kernel sends SIGTERM when the parent dies
-(Linux, PR_SET_PDEATHSIG), and the parent's pid is compared at each look, which works elsewhere too.
+a flag that the loop reads; nothing is saved from within a handler. The parent's pid is compared at each look, so
+that the death of the supervisor is seen everywhere (on Linux the kernel also sends SIGTERM: supervisor/process.py).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 from types import FrameType
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Stopped(Exception):
@@ -29,12 +25,10 @@ class Control:
         self._parent = os.getppid()
 
     def install(self) -> None:
-        """Take over the signals of this process and ask for word of the parent's death."""
+        """Take over the signals of this process."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_save)
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
     @property
     def parent_lost(self) -> bool:

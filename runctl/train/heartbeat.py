@@ -2,6 +2,9 @@
 
 Why not a thread: a thread would go on beating over a loop that hangs. A heartbeat that cannot be written (a full
 disk) does not end the run; the next record that matters will, and says why.
+
+`expect_next_seconds` is the longest recent silence between two beats of the phase, so that `status` does not take
+a slow step for a hung one. It fades with every beat: one hiccup is forgotten, a slow step is always renewed.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 from runctl import record
 
 INTERVAL_SECONDS = 1.0
+FADING = 0.99
 
 
 class Heartbeat:
@@ -23,6 +27,8 @@ class Heartbeat:
     def __init__(self, attempt: record.Attempt, *, memory: Callable[[], int] | None = None) -> None:
         self._path = attempt.heartbeat
         self._written = float("-inf")
+        self._looked = time.monotonic()
+        self._silences: dict[str, float] = {}  # seconds, by phase
         self.memory = memory or peak_rss_bytes
         self.facts: dict[str, Any] = {
             "schema_version": record.SCHEMA_VERSION,
@@ -35,6 +41,7 @@ class Heartbeat:
             "epochs": None,
             "loss": None,
             "examples_per_second": None,
+            "expect_next_seconds": None,
             "memory_bytes": 0,
             "device": None,
             "data_source": None,
@@ -51,17 +58,31 @@ class Heartbeat:
 
     def phase(self, name: str, message: str = "") -> None:
         """Enter a phase; written at once, so that what follows is seen even if it is long."""
+        self._listen()
         self.update(phase=name, message=message)
-        self.now()
+        self._write()
 
     def beat(self) -> None:
-        if time.monotonic() - self._written >= INTERVAL_SECONDS:
-            self.now()
+        self._listen()
+        if self._looked - self._written >= INTERVAL_SECONDS:
+            self._write()
 
     def now(self) -> None:
-        self._written = time.monotonic()
+        self._listen()
+        self._write()
+
+    def _listen(self) -> None:
+        """Take the time since the last beat."""
+        phase, now = self.facts["phase"], time.monotonic()
+        self._silences[phase] = max(now - self._looked, FADING * self._silences.get(phase, 0.0))
+        self._looked = now
+
+    def _write(self) -> None:
+        self._written = self._looked
         self.facts["time"] = time.time()
         self.facts["memory_bytes"] = self.memory()
+        slowest = max(self._silences.values(), default=0.0)  # a phase that has just begun may be as slow as another
+        self.facts["expect_next_seconds"] = round(self._silences.get(self.facts["phase"], slowest), 3)
         try:
             record.write_json(self._path, self.facts, durable=False)
         except OSError:

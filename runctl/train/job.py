@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,24 @@ class Metrics(Protocol):
 
     def compute(self) -> dict[str, float]:
         """Names as they stand in metrics.jsonl: `val/loss`, `val/…`, `baseline/<name>/…`, `val/frames/…`."""
+
+
+class Head(Protocol):
+    """One category head on one batch, in nats: its `loss`, that against the targets of other windows (`shuffled`),
+    the entropy of the targets (`floor`), and the loss of a head that knows nothing (`untrained`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def shuffled(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
+    @property
+    def untrained(self) -> float: ...
 
 
 class Job(Protocol):
@@ -39,3 +57,9 @@ class Job(Protocol):
 
     def metrics(self) -> Metrics:
         """A fresh accumulator."""
+
+    def expected(self) -> Mapping[str, Any]:
+        """What the config promises of `batch` (its shape) and `parameters` (their number): a probe compares."""
+
+    def heads(self, batch: Tensor) -> Sequence[Head]:
+        """The category heads on one batch, as a probe judges them; draws no random numbers."""

@@ -8,7 +8,8 @@ No step waits for the device: losses and norms are summed there and read when a 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from runctl import config as configs
 from runctl import record
 from runctl.config import RunConfig
 from runctl.errors import RunctlError, did_you_mean
-from runctl.train import checkpoint, optimizer, retention, schedule, surroundings
+from runctl.train import checkpoint, measure, optimizer, retention, schedule, surroundings
 from runctl.train.control import Control, Stopped
 from runctl.train.device import autocast
 from runctl.train.evaluate import evaluate, windows
@@ -26,8 +27,10 @@ from runctl.train.heartbeat import Heartbeat
 from runctl.train.job import Job
 from runctl.train.order import Order
 from runctl.train.rate import Rate
+from runctl.train.say import say, warn
 from runctl.train.state import State
 from runctl.train.sums import NonFinite
+from runctl.train.timing import Timing
 from runctl.train.trackers import Trackers
 from runctl.train.writer import Writer
 
@@ -99,6 +102,7 @@ class Loop:
         self.saved_step = 0
         self.notes: list[str] = []
         self.rate = Rate()
+        self.timing = Timing()
 
     def run(self) -> Outcome:
         self.resume()
@@ -107,6 +111,7 @@ class Loop:
         if self.state.step and self.owes_validation() and self.validate():
             self.save()  # once more, with the value that it is kept by
         self.job.model.train()
+        self.timing.go()
         while self.state.step < self.plan.total_steps and not self.place.control.stopping:
             self.step()
             self.after_step()
@@ -116,24 +121,43 @@ class Loop:
         """Take up the newest whole checkpoint, if there is one, and say what was found."""
         heartbeat = self.place.heartbeat
         removed = checkpoint.clean(self.place.run)
-        self.notes += [f"removed half-written {name}" for name in removed]
+        for name in removed:
+            self.note(f"removed half-written {name}", say)
         heartbeat.phase("loading", "looking for a checkpoint")
         loaded = checkpoint.load_newest(self.place.run, self.identity)
         if loaded is None:
             if self.place.attempt > 1:
-                self.notes.append("no checkpoint was saved by earlier attempts: starting from step 0")
+                self.note("no checkpoint was saved by earlier attempts: starting from step 0", warn)
         else:
             self.state.restore(loaded)
             self.saved_step = self.state.step
-            self.notes += [*loaded.notes, f"resumed from {loaded.path.name}"]
-            if changed := surroundings.differences(loaded.manifest.get("surroundings", {}), self.surroundings):
-                self.notes.append(changed)
+            self.record_resume(loaded, removed)
             saved = {"step": self.state.step, "time": loaded.manifest["created"]}
             heartbeat.update(checkpoint=saved)
-        for note in self.notes:
-            print(note, flush=True)
         heartbeat.update(total_steps=self.plan.total_steps, epochs=self.plan.epochs, message="; ".join(self.notes))
         self.show()
+
+    def record_resume(self, loaded: checkpoint.Loaded, removed: list[str]) -> None:
+        """Say from which checkpoint the attempt goes on and why from no newer one: in the log, the notes and for
+        `status`, in resumed.json."""
+        for passed in loaded.passed_over:
+            self.note(passed.why, warn)
+        self.note(f"resumed from {loaded.path.name}", say)
+        if changed := surroundings.differences(loaded.manifest.get("surroundings", {}), self.surroundings):
+            self.note(changed, warn)
+        passed_over = [asdict(passed) for passed in loaded.passed_over]
+        passed_over += [
+            {"checkpoint": name, "why": f"checkpoint {name} had no manifest.json and was removed"}
+            for name in removed
+            if loaded.path.name < name
+        ]
+        resumed = {"schema_version": record.SCHEMA_VERSION, "step": self.state.step, "checkpoint": loaded.path.name}
+        files = self.place.run.attempt(self.place.attempt)
+        record.write_json(files.resumed, resumed | {"passed_over": passed_over})
+
+    def note(self, text: str, tell: Callable[[str], None]) -> None:
+        self.notes.append(text)
+        tell(text)
 
     def rehearse(self) -> None:
         """One small validation before the first step: what is broken in it should not come out an epoch later."""
@@ -150,7 +174,9 @@ class Loop:
         chosen = self.order.windows(state.step)
         parts: list[tuple[Tensor, dict[str, Tensor], int]] = []
         for part in chosen.split(training.batch_size):
+            asked = time.monotonic()
             batch = self.job.batch(part, validation=False)
+            self.timing.data(time.monotonic() - asked)
             with autocast(place.device, training.precision):
                 loss, named = self.job.loss(
                     batch, generator=state.generator, progress_epochs=self.plan.epoch(state.step), train=True
@@ -170,6 +196,7 @@ class Loop:
         step, total = self.state.step, self.plan.total_steps
         if step == 1 or step % self.config.training.log_every == 0 or step == total:
             self.log()
+        self.timing.step()
         now = time.monotonic()
         improved = self.validate() if step == total or self.validate_every.due(step, now) else False
         if saved := self.writer.poll():
@@ -185,14 +212,30 @@ class Loop:
         step = self.state.step
         row = self.row() | self.state.sums.take(step)
         row["train/lr"] = schedule.rate(self.config.training, self.plan.total_steps, step)
-        row["examples_per_second"] = self.rate.read(now=True)
+        row["examples_per_second"] = self.rate.read()
         self.place.trackers.log(row)
         self.place.heartbeat.update(loss=row["train/loss"])
+        self.calibrate()
+
+    def calibrate(self) -> None:
+        """Leave what was measured so far for later estimates; a disk that refuses it is no reason to end."""
+        if not self.timing.due():
+            return
+        place = self.place
+        one = measure.measurement(self, self.timing, kind="run", name=place.run.name, attempt=place.attempt)
+        measure.write(place.run.attempt(place.attempt), one)
 
     def validate(self) -> bool:
         """Measure on the held-out windows; returns whether the metric that checkpoints are kept by is the best yet."""
         state = self.state
-        state.sums.check(state.step)
+        state.sums.check(state.step)  # waits for the steps: still training
+        with self.rate.paused():
+            improved = self.measure()
+        self.timing.go()
+        return improved
+
+    def measure(self) -> bool:
+        state = self.state
         self.place.heartbeat.phase("validating", f"on {len(self.held_out)} windows")
         began = time.monotonic()
         try:
@@ -200,13 +243,14 @@ class Loop:
         except Stopped:
             return False
         state.validation = {"step": state.step, "metrics": measured}
-        self.place.trackers.log(self.row() | measured | {"validation_seconds": round(time.monotonic() - began, 3)})
+        seconds = time.monotonic() - began
+        self.timing.validation(seconds, len(self.held_out))
+        self.place.trackers.log(self.row() | measured | {"validation_seconds": round(seconds, 3)})
         value = measured.get(self.config.checkpoint.metric)
         improved = retention.better(value, state.best, self.config.checkpoint.mode)
         if improved:
             state.best = value
         self.validate_every.done(time.monotonic())
-        self.rate.restart()
         self.place.heartbeat.phase("training")
         return improved and self.config.checkpoint.keep_best > 0
 
@@ -234,10 +278,18 @@ class Loop:
 
     def save(self, *, wait: bool = False) -> None:
         """Snapshot the state and have it written; `wait` for the disk. Raises NonFinite rather than save poison."""
-        state, heartbeat = self.state, self.place.heartbeat
+        state = self.state
         state.sums.check(state.step)
         if not state.finite():
             raise NonFinite("weights", state.step)
+        began = time.monotonic()
+        with self.rate.paused():
+            self.write(wait=wait)
+        (self.timing.write if wait else self.timing.stall).append(time.monotonic() - began)
+        self.timing.go()
+
+    def write(self, *, wait: bool) -> None:
+        state, heartbeat = self.state, self.place.heartbeat
         if saved := self.writer.wait(heartbeat.beat):
             self.note_saved(saved.name)
         tensors, facts = state.capture()
@@ -261,7 +313,6 @@ class Loop:
             heartbeat.phase("checkpointing")
             if saved := self.writer.wait(heartbeat.beat):
                 self.note_saved(saved.name)
-        self.rate.restart()
 
     def note_saved(self, name: str) -> None:
         step = int(name.removeprefix("step-"))
@@ -278,6 +329,8 @@ class Loop:
             self.note_saved(saved.name)
         metrics = dict(state.validation["metrics"]) if state.validation else {}
         self.place.heartbeat.phase("ending")
+        self.timing.written = 0.0
+        self.calibrate()
         return Outcome("succeeded" if finished else "stopped", state.step, total, metrics, self.notes)
 
     def show(self) -> None:

@@ -1,33 +1,60 @@
-"""Training examples per second of this attempt; validations and checkpoints are not counted as training."""
+"""Training examples per second of this attempt; validations and checkpoints are not counted as training.
+
+The first step is not counted either: it pays for what is done once (memory, kernels, plans).
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WINDOW_SECONDS = 5.0
+FEWEST_STEPS = 2
 
 
 class Rate:
-    """The rate over the last few seconds of training."""
+    """The rate over the last few seconds of training, None until two steps have followed the first."""
 
     def __init__(self) -> None:
-        self._value: float | None = None
-        self.restart()
+        self._since: float | None = None  # up to when time is counted; None before the first step has ended
+        self._seconds = 0.0
+        self._examples = 0
+        self._marks: deque[tuple[float, int]] = deque()  # (seconds, examples) at the ends of the recent steps
 
     def add(self, examples: int) -> None:
-        self._examples += examples
+        """A step has ended."""
+        if self._since is None:
+            self._since = time.monotonic()
+        else:
+            self._count()
+            self._examples += examples
+        self._marks.append((self._seconds, self._examples))
+        while len(self._marks) > FEWEST_STEPS + 1 and self._seconds - self._marks[1][0] >= WINDOW_SECONDS:
+            self._marks.popleft()
 
-    def read(self, *, now: bool = False) -> float | None:
-        """The rate as last measured; measured anew every WINDOW_SECONDS, or `now` unless hardly any time went by."""
-        seconds = time.monotonic() - self._since
-        enough = 0.0 if self._value is None else 0.2 if now else WINDOW_SECONDS
-        if self._examples and seconds > enough:
-            self._value = round(self._examples / seconds, 3)
-            if seconds >= WINDOW_SECONDS:
-                self.restart()
-        return self._value
+    def read(self) -> float | None:
+        """Examples per second; waiting for the device since the last step counts, if it was for steps."""
+        if len(self._marks) <= FEWEST_STEPS:
+            return None
+        self._count()
+        seconds, examples = self._marks[0]
+        spent = self._seconds - seconds
+        return round((self._examples - examples) / spent, 3) if spent > 0 else None
 
-    def restart(self) -> None:
-        """Forget what went by since the last reading."""
-        self._examples = 0
-        self._since = time.monotonic()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no training."""
+        self._count()
+        try:
+            yield
+        finally:
+            if self._since is not None:
+                self._since = time.monotonic()
+
+    def _count(self) -> None:
+        if self._since is not None:
+            now = time.monotonic()
+            self._seconds += now - self._since
+            self._since = now

@@ -25,7 +25,7 @@ def prune(run: record.RunDir, config: Checkpoint) -> list[str]:
     kept = {*oldest_first[-config.keep_last :], *(path for _, path in ranked[: config.keep_best])}
     doomed = [path for path in oldest_first if path not in kept]
     for path in doomed:
-        checkpoint.discard(path)
+        checkpoint.discard(run, path)
     return [path.name for path in doomed]
 
 

@@ -35,11 +35,6 @@ class Plan:
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch, within * self.step_windows
 
-    def examples(self, step: int) -> int:
-        """Windows read in the first `step` optimizer steps."""
-        epoch, offset = self.position(step)
-        return epoch * self.windows + offset
-
 
 def plan(training: Training, windows: int) -> Plan:
     """The totals for a dataset of `windows` training windows; neither steps nor epochs given means one epoch."""

@@ -68,6 +68,10 @@ class Sums:
                 raise NonFinite("gradient norm", earlier)
         raise NonFinite("loss", step)
 
+    def last(self, step: int) -> float:
+        """The loss of a step that is still kept; waits for the device."""
+        return float(self._recent[step % KEPT_STEPS, 0])
+
     def take(self, step: int) -> dict[str, float]:
         """The means since the last call, as they stand in a row, and start over; raises NonFinite."""
         self.check(step)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runctl import view
-from runctl.units import format_bytes
+from runctl.units import format_bytes, format_duration
 from runctl.view.report import styled
 
 if TYPE_CHECKING:
@@ -32,11 +32,26 @@ def estimate(report: Report) -> None:
             found = change.memory
             span = f"{format_bytes(found.likely)} ({format_bytes(found.low)} to {format_bytes(found.high)})"
             lines.append([("", f"    {change}"), ("dim", f"  {span}")])
+    lines += _time(report)
     styled(lines)
+    for note in report.facts.get("calibration.notes", ()):
+        view.err().print(note, style="warn", markup=False)
 
 
-def gpus(rows: Sequence[Row]) -> None:
-    """A table: the run on every GPU."""
+def _time(report: Report) -> list[Line]:
+    """Of what the time is made."""
+    time = report.facts.get("estimate.time")
+    if time is None or not time.parts:
+        return []
+    shown = [(name, *map(format_duration, part)) for name, part in time.parts.items() if part[2]]
+    lines: list[Line] = [[], [("dim", "  time by part, likely:")]]
+    return lines + [
+        [("", f"    {name:<17} {likely:>10}"), ("dim", f"  {low} to {high}")] for name, low, likely, high in shown
+    ]
+
+
+def gpus(rows: Sequence[Row], left_out: Mapping[str, str]) -> None:
+    """A table: the run on every GPU, and those that are `left_out` with why."""
     cells = [
         [
             row.gpu.name,
@@ -51,6 +66,9 @@ def gpus(rows: Sequence[Row]) -> None:
     view.table(
         ["GPU", "usable", "likely", "range", "", "largest batch"], cells, right=["usable", "likely", "largest batch"]
     )
+    for why in dict.fromkeys(left_out.values()):
+        names = ", ".join(name for name, its in left_out.items() if its == why)
+        view.say(f"[dim]not shown: {names}: {why}[/dim]")
 
 
 def traced(found: dict[str, Any]) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from runctl import view
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from runctl.facts import Finding
     from runctl.preflight import Report
     from runctl.reporting.text import Line
 
@@ -19,11 +22,19 @@ def report(reports: Sequence[Report]) -> None:
     styled(text.lines(reports))
 
 
-def styled(lines: Iterable[Line]) -> None:
-    """Print lines of (style, text) spans on stdout."""
+def compact(findings: Iterable[Finding]) -> None:
+    """Each warning on one line of stderr: what is known before a launch that goes ahead."""
+    for finding in findings:
+        if finding.severity == "warning":
+            words = f"warning {finding.rule}: {finding.message} ({finding.where()})"
+            view.err().print(words, style="warn", markup=False)
+
+
+def styled(lines: Iterable[Line], console: Console | None = None) -> None:
+    """Print lines of (style, text) spans, on stdout unless `console` is another."""
     from rich.text import Text
 
-    console = view.out()
+    console = console or view.out()
     for line in lines:
         shown = Text()
         for style, part in line:

@@ -5,38 +5,47 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runctl import view
+from runctl.journal import COUNTS
 from runctl.status import RunStatus
 from runctl.units import format_bytes, format_count, format_duration, format_usd
+from runctl.view import account
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from runctl.page import Page
 
+T = TypeVar("T")
 STATE_STYLES = {"succeeded": "good", "failed": "bad", "killed": "bad", "lost": "bad", "stalled": "warn"}
 STATE_STYLES |= {"stopped": "warn", "stopping": "warn", "running": "name"}
 _LINE_SECONDS = 10.0
-_COUNTS = ("frames", "changes")
-_UNLIMITED = 1000
+_PLAIN_WIDTH = 120
+_UNLIMITED = 10_000  # a name is never cut
 _REASON_WIDTH = 16
+_GAP = 3  # between two columns
+_MISSING = "–"
 COLUMNS = ("run", "state", "step", "ETA", "loss", "rate", "memory", "checkpoint", "heartbeat", "cost", "reason")
-_HIDE_FIRST = ("cost", "rate", "memory", "loss", "checkpoint")
+_ALWAYS = ("run", "state", "step")
+_HIDE_FIRST = ("cost", "rate", "memory", "loss", "checkpoint", "heartbeat", "ETA")
 
 
 def table(found: Sequence[RunStatus]) -> None:
-    """The runs on stdout, one line each; on a terminal the columns that fit, elsewhere all of them."""
+    """The runs on stdout, with the columns that fit and say something; elsewhere than on a terminal one line each."""
     from rich.console import Console
     from rich.theme import Theme
 
     console = view.out()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(theme=Theme(view.STYLES), highlight=False, width=_UNLIMITED)
-    console.print(_grid(found, console.width))
+    if console.is_terminal:
+        console.print(_grid(found, console.width))
+        return
+    width = console.width if "COLUMNS" in os.environ else _PLAIN_WIDTH
+    grid = _grid(found, width, one_line=True)
+    Console(theme=Theme(view.STYLES), highlight=False, width=_UNLIMITED).print(grid)
 
 
 def watch_table(snapshots: Iterable[Sequence[RunStatus]]) -> None:
@@ -49,7 +58,7 @@ def watch_table(snapshots: Iterable[Sequence[RunStatus]]) -> None:
             table(found)
         return
     with Live(console=console, auto_refresh=False) as live:
-        for found in snapshots:
+        for found in _cleared(console, snapshots):
             live.update(_grid(found, console.width), refresh=True)
 
 
@@ -69,9 +78,19 @@ def follow(snapshots: Iterable[Page]) -> Page | None:
                 shown, said = time.monotonic(), key
         return last
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        for last in snapshots:
+        for last in _cleared(console, snapshots):
             live.update(_live(last), refresh=True)
     return last
+
+
+def _cleared(console: Console, snapshots: Iterable[T]) -> Iterator[T]:
+    """The snapshots; the screen is cleared where its size has changed, as what it showed was wrapped anew."""
+    size = console.size
+    for found in snapshots:
+        if console.size != size:
+            size = console.size
+            console.clear()
+        yield found
 
 
 def page(found: Page) -> None:
@@ -81,17 +100,19 @@ def page(found: Page) -> None:
     view.out().print(Group(*_page(found)))
 
 
-def _grid(found: Sequence[RunStatus], width: int) -> Table:
+def _grid(found: Sequence[RunStatus], width: int, *, one_line: bool = False) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     rows = [_cells(entry) for entry in found]
-    columns = list(COLUMNS)
-    for hidden in _HIDE_FIRST:
-        needed = sum(2 + max([len(name), *(len(row[name]) for row in rows)]) for name in columns if name != "reason")
-        if needed + _REASON_WIDTH > width:
+    columns = [name for name in COLUMNS if name in _ALWAYS or any(row[name] not in ("", _MISSING) for row in rows)]
+    for hidden in (*_HIDE_FIRST, ""):
+        needed = sum(_GAP + max([len(name), *(len(row[name]) for row in rows)]) for name in columns if name != "reason")
+        if needed + (_REASON_WIDTH if "reason" in columns else 0) > width and hidden in columns:
             columns.remove(hidden)
+    for row in rows if one_line else []:
+        row["reason"] = _cut(row["reason"], max(_REASON_WIDTH, width - needed))
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         text = column in ("run", "state", "reason")
@@ -104,38 +125,53 @@ def _grid(found: Sequence[RunStatus], width: int) -> Table:
     return grid
 
 
+def _cut(words: str, width: int) -> str:
+    line = " ".join(words.split())
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
 def _cells(entry: RunStatus) -> dict[str, str]:
     return {
         "run": entry.run,
         "state": entry.state,
         "step": _progress(entry),
-        "ETA": format_duration(entry.eta_seconds) if entry.eta_seconds is not None and entry.active else "–",
-        "loss": "–" if entry.loss is None else f"{entry.loss:.4g}",
+        "ETA": _eta(entry) or _MISSING,
+        "loss": _MISSING if entry.loss is None else f"{entry.loss:.4g}",
         "rate": _rate(entry),
-        "memory": "–" if entry.memory_bytes is None else format_bytes(entry.memory_bytes),
+        "memory": _MISSING if entry.memory_bytes is None else format_bytes(entry.memory_bytes),
         "checkpoint": _age(entry.checkpoint_age_seconds),
-        "heartbeat": _age(entry.heartbeat_age_seconds),
-        "cost": "–" if entry.cost_usd is None else format_usd(entry.cost_usd),
+        "heartbeat": _age(entry.heartbeat_age_seconds) if entry.active else _MISSING,
+        "cost": _MISSING if entry.cost_usd is None else format_usd(entry.cost_usd),
         "reason": _reason(entry),
     }
 
 
 def _progress(entry: RunStatus) -> str:
     if entry.step is None:
-        return "–"
+        return _MISSING
     if not entry.total_steps:
         return f"{entry.step:,}"
     return f"{entry.step:,}/{entry.total_steps:,} {100 * (entry.progress or 0):.0f}%"
 
 
+def _eta(entry: RunStatus) -> str:
+    """When the run will have done its last step; "" where that cannot be said, or it has."""
+    if not entry.active or not entry.eta_seconds:
+        return ""
+    return "under 1s" if entry.eta_seconds < 1 else format_duration(entry.eta_seconds)
+
+
 def _rate(entry: RunStatus) -> str:
+    """Examples, else steps, per second; of a run that is over, nothing: the last seconds say little of the whole."""
+    if not entry.active:
+        return _MISSING
     if entry.examples_per_second is not None:
         return f"{format_count(entry.examples_per_second)} ex/s"
-    return "–" if entry.steps_per_second is None else f"{entry.steps_per_second:.3g} steps/s"
+    return _MISSING if entry.steps_per_second is None else f"{entry.steps_per_second:.3g} steps/s"
 
 
 def _age(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{format_duration(max(1.0, seconds) if seconds < 1 else seconds)} ago"
+    return _MISSING if seconds is None else f"{format_duration(max(1.0, seconds))} ago"
 
 
 def _reason(entry: RunStatus) -> str:
@@ -153,13 +189,12 @@ def _line(entry: RunStatus) -> str:
         parts.append(entry.phase)
     if entry.loss is not None:
         parts.append(f"loss {entry.loss:.4g}")
-    if _rate(entry) != "–" and entry.active:
-        parts.append(_rate(entry))
-    if entry.eta_seconds is not None:
-        parts.append(f"ETA {format_duration(entry.eta_seconds)}")
+    parts.append(_rate(entry))
+    if _eta(entry):
+        parts.append(f"ETA {_eta(entry)}")
     if _reason(entry):
         parts.append(_reason(entry))
-    return escape(" · ".join(part for part in parts if part != "–"))
+    return escape(" · ".join(part for part in parts if part != _MISSING))
 
 
 def _live(found: Page) -> RenderableType:
@@ -170,10 +205,11 @@ def _live(found: Page) -> RenderableType:
 
     entry = found.status
     bar = Table.grid(padding=(0, 1))
-    eta = f"ETA {format_duration(entry.eta_seconds)}" if entry.eta_seconds is not None else entry.phase or ""
-    bar.add_row(ProgressBar(total=1.0, completed=entry.progress or 0.0, width=40), _progress(entry), eta)
-    facts = Text(" · ".join(_facts(entry)), style="dim")
-    parts: list[RenderableType] = [_title(entry), bar, facts]
+    eta = f"ETA {_eta(entry)}" if _eta(entry) else entry.phase or ""
+    if entry.step is not None or entry.task != "command":
+        bar.add_row(ProgressBar(total=1.0, completed=entry.progress or 0.0, width=40), _progress(entry), eta)
+    parts: list[RenderableType] = [_title(entry), bar, *(Text(line, style="dim") for line in _own(found))]
+    parts += [Text(" · ".join(facts), style="dim")] if (facts := _facts(entry)) else []
     if found.metrics:
         parts += _metrics(found)
     return Group(*parts, Text("Ctrl-C leaves the run running", style="dim"))
@@ -194,13 +230,13 @@ def _title(entry: RunStatus) -> RenderableType:
 
 def _facts(entry: RunStatus) -> list[str]:
     facts = [] if entry.loss is None else [f"loss {entry.loss:.4g}"]
-    facts += [] if _rate(entry) == "–" else [_rate(entry)]
+    facts += [] if _rate(entry) == _MISSING else [_rate(entry)]
     facts += [] if entry.memory_bytes is None else [format_bytes(entry.memory_bytes)]
     facts += [entry.device] if entry.device else []
     facts += [entry.data_source] if entry.data_source else []
     if entry.checkpoint_step is not None:
         facts.append(f"checkpoint at step {entry.checkpoint_step:,}, {_age(entry.checkpoint_age_seconds)}")
-    elif entry.active:
+    elif entry.active and entry.task != "command":
         facts.append("no checkpoint yet")
     if entry.heartbeat_age_seconds is not None and entry.active:
         facts.append(f"heartbeat {_age(entry.heartbeat_age_seconds)}")
@@ -212,9 +248,10 @@ def _page(found: Page) -> Iterable[RenderableType]:
 
     entry = found.status
     yield _title(entry)
-    yield Text(
-        f"  step {_progress(entry)}" + (f", ETA {format_duration(entry.eta_seconds)}" if entry.eta_seconds else "")
-    )
+    if entry.step is not None or (entry.task != "command" and entry.active):
+        yield Text(f"  step {_progress(entry)}" + (f", ETA {_eta(entry)}" if _eta(entry) else ""))
+    for line in _own(found):
+        yield Text(f"  {line}")
     if facts := _facts(entry):
         yield Text("  " + " · ".join(facts))
     if entry.seconds is not None:
@@ -233,12 +270,23 @@ def _page(found: Page) -> Iterable[RenderableType]:
         yield from _attempts(found)
     if found.checkpoints:
         yield from _checkpoints(found)
+    if found.account:
+        yield from account.rows(found.account)
     yield Text("\nwhere it lies", style="bold")
     for name, path in found.paths.items():
         yield Text(f"  {name.replace('_', ' '):<12} {path}")
     yield Text("\nnext", style="bold")
     for command in found.commands:
         yield Text(f"  {command}")
+
+
+def _own(found: Page) -> list[str]:
+    """What there is to say of a program of the user's own, unless the reason has said it: exit code, last words."""
+    entry = found.status
+    if entry.task != "command":
+        return []
+    code = [] if entry.exit_code is None or f"exit {entry.exit_code}" in entry.reason else [f"exit {entry.exit_code}"]
+    return code + ([f"last line: {found.last_line}"] if found.last_line and found.last_line not in entry.reason else [])
 
 
 def _metrics(found: Page) -> Iterable[RenderableType]:
@@ -249,8 +297,8 @@ def _metrics(found: Page) -> Iterable[RenderableType]:
     from rich.text import Text
 
     names = sorted({key.partition("/")[0] for key in found.baselines if "/" in key})
-    shown = {key: value for key, value in found.metrics.items() if "/" not in key and key not in _COUNTS}
-    counts = [f"{found.metrics[key]:,.0f} {key}" for key in _COUNTS if found.metrics.get(key) is not None]
+    shown = {key: value for key, value in found.metrics.items() if "/" not in key and key not in COUNTS}
+    counts = [f"{found.metrics[key]:,.0f} {key}" for key in COUNTS if found.metrics.get(key) is not None]
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     grid.add_column("held-out")
     for column in ["model", *(name.replace("_", " ") for name in names)]:
@@ -272,7 +320,7 @@ def _beats(metric: str, value: float, rivals: Sequence[float]) -> bool:
 
 def _figure(value: Any) -> str:
     if not isinstance(value, int | float):
-        return "–"
+        return _MISSING
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
@@ -281,10 +329,13 @@ def _attempts(found: Page) -> Iterable[RenderableType]:
 
     yield Text("\nattempts", style="bold")
     for entry in found.attempts:
-        seconds = format_duration(entry["seconds"]) if isinstance(entry["seconds"], int | float) else "–"
+        seconds = format_duration(entry["seconds"]) if isinstance(entry["seconds"], int | float) else _MISSING
         state = entry["state"] or (found.status.state if entry["attempt"] == found.status.attempt else "no record")
-        span = f"steps {entry['from_step'] or 0:,} to {entry['step'] if entry['step'] is not None else '…'}"
-        yield Text(f"  {entry['attempt']}  {state:<10} {span}, {seconds}  {entry['reason'] or ''}".rstrip())
+        span = f"steps {entry['from_step'] or 0:,} to {'…' if entry['step'] is None else format(entry['step'], ',')}"
+        words = [*([] if found.status.task == "command" and entry["step"] is None else [span]), seconds]
+        yield Text(f"  {entry['attempt']}  {state:<10} {', '.join(words)}  {entry['reason'] or ''}".rstrip())
+        for why in entry["passed_over"]:
+            yield Text(f"     resumed at step {entry['from_step'] or 0:,}: {why}", style="warn")
 
 
 def _checkpoints(found: Page) -> Iterable[RenderableType]:

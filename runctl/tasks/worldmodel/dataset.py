@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from runctl.errors import DataError
+from runctl.filekind import other_than_file
 from runctl.tasks.worldmodel.encoding import Layout
 from runctl.tasks.worldmodel.games import Array
+from runctl.tasks.worldmodel.split import sides
 
 SCHEMA_VERSION = 1
 KIND = "encoded-dataset"
@@ -77,6 +79,11 @@ def open(path: Path | str) -> Dataset:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a dataset; raises DataError saying what is there instead."""
     path = folder / MANIFEST
+    if folder.is_file():
+        message = f"{folder} is a file, not the folder of an encoded dataset"
+        raise DataError(message, hint="give the folder that runctl encode made")
+    if kind := other_than_file(path):
+        raise DataError(f"{path} is {kind}, not a file", hint="encode again with --overwrite")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,16 +108,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def split(games: Sequence[GameEntry], train_split: float) -> tuple[list[int], list[int]]:
-    """(training, validation) indices into `games`: whole games, by the rank of their identities' hashes.
-
-    The last `1 − train_split` of the ranks are held out, at least one game on each side where there are two.
-    The order of the files plays no part. A game's side may change only when games are added or removed.
-    """
-    ranked = sorted(range(len(games)), key=lambda index: (games[index].identity, index))
-    count = round(len(games) * train_split)
-    if len(games) >= 2:
-        count = min(max(count, 1), len(games) - 1)
-    return sorted(ranked[:count]), sorted(ranked[count:])
+    """(training, validation) indices into `games`: see `split.sides`."""
+    return sides([game.identity for game in games], train_split)
 
 
 def window_starts(games: Sequence[GameEntry], ids: Sequence[int], context: int) -> Array:

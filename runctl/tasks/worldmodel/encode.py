@@ -20,7 +20,7 @@ from typing import Any
 
 from runctl import record
 from runctl.config.model import Encoding
-from runctl.errors import DataError, RefusedError, RunctlError
+from runctl.errors import DataError, RunctlError, UsageError, of_place
 from runctl.tasks.worldmodel import dataset, manifests, partial
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel import workers as pool
@@ -28,6 +28,7 @@ from runctl.tasks.worldmodel.audit import Audit
 from runctl.tasks.worldmodel.partial import Partial
 from runctl.tasks.worldmodel.sources import Source
 from runctl.tasks.worldmodel.workers import Result, Skipped, Work
+from runctl.units import counted
 
 Progress = Callable[[int, int, int], None]
 
@@ -98,7 +99,8 @@ def encode(
     """Encode the sources into the folder `out` and return what was done.
 
     `progress(done, total, frames)` is called after each source. Raises DataError if no game could be encoded, or
-    with `strict` if any was skipped; RefusedError if `out` holds something else and `overwrite` is off. Ctrl-C
+    with `strict` if any was skipped; UsageError if `out` holds something else and `overwrite` is off, PlaceError if
+    it is full or cannot be written to. Ctrl-C
     leaves `<out>.partial`, and the same call continues it.
     """
     began = time.monotonic()
@@ -184,11 +186,11 @@ def _check(gathered: Gathered, sources: Sequence[Source], strict: bool, left: Pa
     reasons = "; ".join(f"{count} {reason}" for reason, count in counts.most_common())
     if not gathered.games:
         hint = f"for example {gathered.skipped[0].source}: {gathered.skipped[0].detail or gathered.skipped[0].reason}"
-        raise DataError(f"none of {len(sources)} replays could be encoded: {reasons}", hint=hint)
+        raise DataError(f"none of {counted(len(sources), 'replay')} could be encoded: {reasons}", hint=hint)
     if strict and gathered.skipped:
         names = "; ".join(f"{skip.source} ({skip.reason})" for skip in gathered.skipped[:5])
         raise DataError(
-            f"--strict: {len(gathered.skipped)} of {len(sources)} replays would be skipped: {reasons}",
+            f"--strict: {len(gathered.skipped)} of {counted(len(sources), 'replay')} would be skipped: {reasons}",
             hint=f"{names}{'; …' * (len(gathered.skipped) > 5)}; without --strict the work in {left} is taken over",
         )
 
@@ -196,7 +198,7 @@ def _check(gathered: Gathered, sources: Sequence[Source], strict: bool, left: Pa
 def _current(
     out: Path, sources: Sequence[Source], digest: str, max_games: int | None, overwrite: bool
 ) -> EncodeReport | None:
-    """The report of a dataset that is already what is asked for; raises RefusedError for anything else at `out`."""
+    """The report of a dataset that is already what is asked for; raises UsageError for anything else at `out`."""
     if not out.exists():
         return None
     try:
@@ -205,7 +207,7 @@ def _current(
         if overwrite and _left_by_encode(out):
             return None
         message = f"{out} exists and is not an encoded dataset that can be read"
-        raise RefusedError(message, hint="choose another place with --out, or remove it") from None
+        raise UsageError(message, hint="choose another place with --out, or remove it") from None
     found = opened.manifest
     same_sources = manifests.same_sources(found, sources, max_games)
     if found["encoding_digest"] == digest and same_sources:
@@ -213,7 +215,7 @@ def _current(
     if overwrite:
         return None
     what = "other sources" if found["encoding_digest"] == digest else "another encoding"
-    raise RefusedError(f"{out} was encoded with {what}", hint="replace it with --overwrite, or choose another --out")
+    raise UsageError(f"{out} was encoded with {what}", hint="replace it with --overwrite, or choose another --out")
 
 
 def _left_by_encode(out: Path) -> bool:
@@ -243,6 +245,8 @@ def _report(
 
 
 def _disk(error: OSError, out: Path) -> RunctlError:
-    where = error.filename or out
     hint = f"what is done is kept in {partial.folder(out)}: make room or fix it, then run the same command again"
-    return DataError(f"cannot write {where}: {error.strerror or error}", hint=hint)
+    if known := of_place(error, partial.folder(out)):
+        known.hint = hint
+        return known
+    return DataError(f"cannot write {error.filename or out}: {error.strerror or error}", hint=hint)

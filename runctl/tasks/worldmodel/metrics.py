@@ -1,15 +1,6 @@
 """What teams steer by, with the baselines on the same frames, summed on the device and read once.
 
-Names:
-
-    val/loss, val/loss/<part>        the training loss on held-out windows
-    val/action_acc                   share of (window, player) whose next action is the predicted one
-    val/change_acc                   the same where the action changes; NaN where it never does
-    val/pos_mae                      mean |error| of the next x and y of both players, in game units
-    val/frames, val/changes          what they stand on: windows, and (window, player) with a changed action
-    baseline/no_motion/…             action_acc and pos_mae; its change_acc is 0 by definition
-    baseline/last_delta/pos_mae      the last movement repeats
-    baseline/lookup/…                action_acc and change_acc
+Their names, and what they mean, stand in `metric_names`.
 """
 
 from __future__ import annotations
@@ -18,27 +9,15 @@ import torch
 from torch import Tensor
 
 from runctl.config.model import Encoding, LossWeights
-from runctl.tasks.worldmodel import losses
+from runctl.tasks.worldmodel import losses, metric_names
 from runctl.tasks.worldmodel.baselines import Lookup
 from runctl.tasks.worldmodel.model import Predictions, WorldModel
 
-_SUMS = (
-    "windows",
-    "changes",
-    "action",
-    "change",
-    "position",
-    "no_motion/action",
-    "no_motion/position",
-    "last_delta/position",
-    "lookup/action",
-    "lookup/change",
-)
-_NAMES = {"action": "action_acc", "change": "change_acc", "position": "pos_mae"}
+_SUMS = (*metric_names.COUNTS, *metric_names.SHARES)
 
 
 class Metrics:
-    """Sums in float64 on the model's device; `state` and `restore` carry them over a restart."""
+    """Sums in float64 on the model's device."""
 
     def __init__(self, model: WorldModel, weights: LossWeights, encoding: Encoding, lookup: Lookup) -> None:
         self.model, self.weights, self.lookup = model, weights, lookup
@@ -46,7 +25,7 @@ class Metrics:
         device = model.frame.weight.device
         self._keys = torch.from_numpy(lookup.keys).to(device)
         self._actions = torch.from_numpy(lookup.actions).to(device)
-        self._parts = ("loss", *LossWeights.model_fields)
+        self._parts = ("loss", *metric_names.PARTS)
         self._sums = torch.zeros(len(_SUMS) + len(self._parts), dtype=torch.float64, device=device)
 
     def update(self, predictions: Predictions, records: Tensor) -> None:
@@ -78,26 +57,17 @@ class Metrics:
         self._sums += torch.stack(sums)
 
     def compute(self) -> dict[str, float]:
-        """The names of the module's table; reads the device once."""
+        """By the names of `metric_names.NAMES`; reads the device once."""
         values = self._sums.tolist()
         sums = dict(zip(_SUMS, values[: len(_SUMS)], strict=True))
         by_part = dict(zip(self._parts, values[len(_SUMS) :], strict=True))
         windows, changes = sums["windows"], sums["changes"]
         counts = {"action": 2 * windows, "change": changes, "position": windows}
         result = {"val/loss": _over(by_part.pop("loss"), windows)}
-        for name in _SUMS[2:]:
-            source, _, kind = name.rpartition("/")
-            prefix = f"baseline/{source}" if source else "val"
-            result[f"{prefix}/{_NAMES[kind]}"] = _over(sums[name], counts[kind])
+        for share in metric_names.SHARES:
+            result[metric_names.name(share)] = _over(sums[share], counts[share.rpartition("/")[2]])
         result |= {"val/frames": windows, "val/changes": changes}
         return result | {f"val/loss/{name}": _over(value, windows) for name, value in by_part.items()}
-
-    def state(self) -> Tensor:
-        """The sums, from which `restore` continues."""
-        return self._sums
-
-    def restore(self, state: Tensor) -> None:
-        self._sums = state.to(self._sums.device, torch.float64, copy=True)
 
     def _actions_of(self, ids: Tensor) -> Tensor:
         """ids (B, I) → actions (B, 2)."""

@@ -13,6 +13,10 @@ The heads of numbers start at zero, so an untrained model repeats the last frame
 the last movement: training begins at the baseline that it has to beat. The last block is computed at its last
 position only. `estimate/parameters.py` counts all of this in closed form.
 
+With `recompute` a block keeps nothing of its forward pass but its input, and runs again in the backward pass (Chen et
+al. 2016, "Training Deep Nets with Sublinear Memory Cost"), with the same dropout: loss and gradients are the same bits.
+The last block is left as it is: its backward pass comes first, so that there is nothing to save.
+
 Positions of a few hundred units differ by fractions from frame to frame, which bf16 cannot hold: the first linear
 layer therefore runs in float32 also under autocast.
 """
@@ -25,13 +29,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from runctl.config.model import Encoding, Model
 from runctl.models.mamba2 import Mamba2, RMSNorm
 from runctl.tasks.worldmodel.encoding import BINARIES, CONTROLLER, IDS, Layout, columns
 from runctl.tasks.worldmodel.features import Features
 from runctl.tasks.worldmodel.games import Array
-from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Targets, sample, usable
+from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS, Spread, Targets, sample, usable
 
 _AS_THEY_ARE = {*BINARIES, *CONTROLLER, "stocks"}  # floats that are not standardised, and the flags
 
@@ -49,9 +54,16 @@ class WorldModel(nn.Module):
     """records (B, K+1, R) → `Predictions` of the last frame, of which only the controller values are read."""
 
     def __init__(
-        self, encoding: Encoding, model: Model, layout: Layout | None = None, *, delta_target: str = "delta"
+        self,
+        encoding: Encoding,
+        model: Model,
+        layout: Layout | None = None,
+        *,
+        delta_target: str = "delta",
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute = recompute
         self.features = Features(layout or columns(encoding), encoding)
         self.targets = Targets(self.features, encoding, delta_target)
         self.register_buffer("_pad", torch.tensor(self.features.columns(CONTROLLER)), persistent=False)
@@ -94,13 +106,18 @@ class WorldModel(nn.Module):
 
     def measure(self, records: Array, starts: Array, context: int) -> None:
         """Set the scales of inputs and targets from the training windows at `starts` of `records` (N, R)."""
-        frames = sample(records, starts, context)
-        floats, _ = self.features(frames.to(self.frame.weight.device))
-        pair = torch.tensor([self.features.columns((name,)) for name in self._measured], device=floats.device)
-        given = floats[:, :-1][..., pair].double()  # (W, 2, fields, players)
-        self.input_mean[pair] = given.mean((0, 1, 3)).nan_to_num(0.0, 0.0, 0.0).float()[:, None]
-        self.input_scale[pair] = usable(given.std((0, 1, 3), correction=0)).float()[:, None]
-        self.targets.measure(floats)
+        device = self.frame.weight.device
+        pair = torch.tensor([self.features.columns((name,)) for name in self._measured], device=device)
+        inputs, aways = Spread(), [Spread() for _ in NUMBERS]
+        for frames in sample(records, starts, context):
+            floats, _ = self.features(frames.to(device))
+            inputs.add(floats[:, :-1][..., pair].double().movedim(2, -1).flatten(0, 2))  # (W · 2 · players, fields)
+            for away, name in zip(aways, NUMBERS, strict=True):
+                away.add(self.targets.away(floats, name).double().abs())
+        self.input_mean[pair] = inputs.mean.nan_to_num(0.0, 0.0, 0.0).float()[:, None]
+        self.input_scale[pair] = usable(inputs.variance.sqrt()).float()[:, None]
+        for away, name in zip(aways, NUMBERS, strict=True):
+            self.targets.scale(name).copy_(usable(away.mean))
 
     def last_position(self, floats: Tensor, ids: Tensor) -> Tensor:
         """floats (B, K, F), ids (B, K, I) → what the blocks make of the last frame, (B, d_model)."""
@@ -113,8 +130,18 @@ class WorldModel(nn.Module):
         with torch.autocast(inputs.device.type, enabled=False):
             x = self.frame(inputs)
         for norm, block in zip(self.norms[:-1], self.blocks[:-1], strict=True):
-            x = x + self.dropout(block(norm(x)))
+            x = x + self._added(norm, block, x)
         return x[:, -1] + self.dropout(self.blocks[-1].last(self.norms[-1](x)))
+
+    def _added(self, norm: nn.Module, block: nn.Module, x: Tensor) -> Tensor:
+        """What a layer adds to its input x (B, K, d_model)."""
+
+        def run(x: Tensor) -> Tensor:
+            return self.dropout(block(norm(x)))
+
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(run, x, use_reentrant=False, preserve_rng_state=self.dropout.p > 0)
+        return run(x)
 
     def _initialise(self) -> None:
         for name in NUMBERS:

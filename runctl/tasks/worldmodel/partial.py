@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from runctl import record
-from runctl.errors import RefusedError
+from runctl.errors import UsageError
 from runctl.tasks.worldmodel.dataset import FRAMES, MANIFEST
 
 JOURNAL, LOCK = "journal.jsonl", "lock"
@@ -84,7 +84,7 @@ def folder(out: Path) -> Path:
 
 
 def open(out: Path, job: dict[str, Any], stamps: Sequence[list[Any]]) -> Partial:
-    """Begin or continue; raises RefusedError while another encode writes to the same place."""
+    """Begin or continue; raises UsageError while another encode writes to the same place."""
     path = folder(out)
     path.mkdir(parents=True, exist_ok=True)
     lock = (path / LOCK).open("ab")
@@ -93,7 +93,7 @@ def open(out: Path, job: dict[str, Any], stamps: Sequence[list[Any]]) -> Partial
     except OSError:
         lock.close()
         message = f"another encode is writing to {path}"
-        raise RefusedError(message, hint="wait for it, or choose another place with --out") from None
+        raise UsageError(message, hint="wait for it, or choose another place with --out") from None
     rows, journal_end, frames_end = _holding(path, job, stamps)
     journal = (path / JOURNAL).open("ab")
     journal.truncate(journal_end)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runctl import install
 from runctl.config.model import Encoding
 from runctl.errors import RunctlError
 from runctl.tasks.worldmodel import slp_header, slp_peppi, slp_python
@@ -95,7 +96,7 @@ def _parsed(data: bytes, header: slp_header.Header) -> Recording:
         return recording
     if not installed:
         message = "reading replays needs peppi-py, pyarrow and py-slippi, which are not installed"
-        raise RunctlError(message, hint="pip install 'runctl[melee]'")
+        raise RunctlError(message, hint=install.hint("melee"))
     raise Skip("corrupt", "; ".join(failures))
 
 

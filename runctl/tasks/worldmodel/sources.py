@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl.config.model import Encoding, Simulate
-from runctl.errors import DataError, UsageError
+from runctl.errors import UsageError
 from runctl.tasks.worldmodel.games import Game
 
 SUFFIXES = (".slp", ".slp.gz")
@@ -81,7 +81,7 @@ def simulated(spec: Simulate) -> list[Source]:
 def replays(paths: Sequence[Path | str]) -> list[Source]:
     """All `.slp` and `.slp.gz` files under the given files and folders, each once, ordered by name.
 
-    Raises UsageError for a path that does not exist, DataError if there is no replay at all.
+    Raises UsageError for a path that does not exist, and if there is no replay at all.
     """
     found: dict[Path, str] = {}
     for root in map(Path, paths):
@@ -91,7 +91,7 @@ def replays(paths: Sequence[Path | str]) -> list[Source]:
             name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             found.setdefault(path.resolve(), f"{root.resolve().name}/{name}" if len(paths) > 1 else name)
     if not found:
-        raise DataError(
+        raise UsageError(
             f"no replays in {', '.join(str(path) for path in paths)}",
             hint=f"runctl reads files that end in {' or '.join(SUFFIXES)}",
         )

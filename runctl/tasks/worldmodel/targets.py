@@ -22,6 +22,8 @@ small step, from nothing it is a copy that the model would have to learn.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,7 @@ NUMBERS = ("continuous", "velocity", "dynamics")
 PREDICTED_IDS = ("action", "jumps", "l_cancel", "hurtbox", "ground", "last_attack")
 TELEPORT = 20.0  # game units in one frame; of the real movements beyond it, 95 % are beyond 50: respawns
 SAMPLE = 100_000  # windows that the scales are measured on
+PART = 8192  # windows of them in memory at a time
 
 
 class Targets(nn.Module):
@@ -72,18 +75,37 @@ class Targets(nn.Module):
     def scale(self, name: str) -> Tensor:
         return getattr(self, f"{name}_scale")
 
-    def measure(self, floats: Tensor) -> None:
-        """Set the scales from the floats (W, 3, F) of `sample`."""
-        for name in NUMBERS:
-            away = self.of(floats[:, -1], name) - self.origin(floats[:, :-1], name)
-            self.scale(name).copy_(usable(away.double().abs().mean(0)))
+    def away(self, floats: Tensor, name: str) -> Tensor:
+        """How far the targets are from their origins, (B, width), in floats (B, K, F) that end with the target."""
+        return self.of(floats[:, -1], name) - self.origin(floats[:, :-1], name)
 
 
-def sample(records: Array, starts: Array, context: int) -> Tensor:
-    """Records (W, 3, R) of at most SAMPLE windows, evenly spread so that the same data give the same: the last two
-    frames that a window gives and the one that it asks for."""
+class Spread:
+    """Mean and variance (of the population) of columns that come in parts, (N, columns) float64 each.
+
+    The parts' moments are merged pairwise (Chan, Golub & LeVeque 1979), which loses no digits to large means."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.variance = torch.zeros(())
+
+    def add(self, part: Tensor) -> None:
+        mean, variance, count = part.mean(0), part.var(0, correction=0), len(part)
+        if self.count:
+            share = count / (self.count + count)
+            apart = mean - self.mean
+            variance = self.variance + (variance - self.variance) * share + apart.square() * (share * (1 - share))
+            mean = self.mean + apart * share
+        self.count, self.mean, self.variance = self.count + count, mean, variance
+
+
+def sample(records: Array, starts: Array, context: int) -> Iterator[Tensor]:
+    """Records (≤ PART, 3, R) of at most SAMPLE windows, evenly spread so that the same data give the same: the last
+    two frames that a window gives and the one that it asks for. In parts, so that memory stays bounded."""
     chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]
-    return torch.from_numpy(np.ascontiguousarray(records[chosen[:, None] + np.arange(context - 2, context + 1)]))
+    for first in range(0, len(chosen), PART):
+        part = chosen[first : first + PART, None] + np.arange(context - 2, context + 1)
+        yield torch.from_numpy(np.ascontiguousarray(records[part]))
 
 
 def usable(scale: Tensor) -> Tensor:

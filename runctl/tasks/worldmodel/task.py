@@ -18,7 +18,7 @@ from torch import Tensor
 from runctl.config import RunConfig
 from runctl.errors import DataError
 from runctl.record import RunDir
-from runctl.tasks.worldmodel import baselines, corrupt, dataset, losses, metrics, sources
+from runctl.tasks.worldmodel import baselines, canary, corrupt, dataset, losses, metrics, sources
 from runctl.tasks.worldmodel import encode as encoder
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel.model import WorldModel
@@ -41,9 +41,14 @@ class WorldModelJob:
         self._starts = [torch.from_numpy(places) for places in starts]
         kind = ", simulated" if data.manifest["simulated"] else ""
         self.data_source = f"{data.path} ({len(data.games)} games, {len(data.records)} frames{kind})"
+        self._record_bytes = data.records.shape[1]
         self.identity = _identity(config, data)
         self.model = WorldModel(
-            config.encoding, config.model, data.layout, delta_target=config.training.delta_target
+            config.encoding,
+            config.model,
+            data.layout,
+            delta_target=config.training.delta_target,
+            recompute=config.training.activation_checkpointing,
         ).to(device)
         if not self.train_windows:
             return  # the loop says so
@@ -71,6 +76,12 @@ class WorldModelJob:
         )
         predictions = self.model(batch, corrupt=change if rate else None)
         return losses.loss(predictions, batch, self.config.loss_weights, self.model.targets)
+
+    def expected(self) -> dict[str, object]:
+        return canary.expected(self.config, self._record_bytes, self.train_windows)
+
+    def heads(self, batch: Tensor) -> list[canary.Head]:
+        return canary.heads(self.model, batch, self.config.loss_weights)
 
     def metrics(self) -> _Metrics:
         config = self.config

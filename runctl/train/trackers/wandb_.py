@@ -18,6 +18,7 @@ from typing import Any
 
 from runctl import record
 from runctl.config import RunConfig
+from runctl.train.say import warn
 
 QUEUED_ROWS = 10_000
 STUCK_SECONDS = 120.0
@@ -43,7 +44,7 @@ class Wandb:
         try:
             self._rows.put_nowait(row)
         except queue.Full:
-            self._failure = f"it takes no rows: {QUEUED_ROWS} are waiting"
+            self._fail(f"it takes no rows: {QUEUED_ROWS} are waiting")
 
     def status(self) -> str:
         since = self._busy_since
@@ -71,7 +72,11 @@ class Wandb:
             remote.finish(exit_code=1 if self._outcome == "failed" else 0)
         except BaseException as error:  # a guest's SystemExit is no reason to end the run either
             text = str(error).strip().splitlines()
-            self._failure = f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+            self._fail(f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__)
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        warn(f"wandb failed, the run goes on without it: {why}")
 
     def _open(self) -> Any:
         folder = self._run.path

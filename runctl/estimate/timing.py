@@ -1,0 +1,89 @@
+"""How long a run takes, from its facts: what it does (`Work`) at the best pace that is known."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runctl.estimate import calibration, time_
+from runctl.estimate.time_ import Pace, Range, Work
+from runctl.facts import Facts, NotChecked
+
+
+def seconds(facts: Facts, project: Path) -> Range:
+    """Seconds of the run. Raises NotChecked with what is missing."""
+    todo = work(facts)
+    return time_.total(todo, pace(facts, todo, project))
+
+
+def work(facts: Facts) -> Work:
+    """What the run does. Raises NotChecked where steps, batch or model are unknown."""
+    steps, examples = facts.need("run.steps"), facts.need("run.step_examples")
+    held_out = facts.get("data.validation_windows")
+    limit = facts.get("training.validation_windows")
+    validated = min(held_out, limit) if held_out is not None and limit is not None else held_out or limit or 0
+    per_epoch = facts.get("run.steps_per_epoch", steps)
+    windows = facts.get("data.train_windows")
+    if windows is not None and per_epoch:
+        examples = min(examples, max(1.0, windows / per_epoch))  # an epoch's last step takes what is left
+    paid = facts.get("compute.backend") != "local"
+    return Work(
+        steps=steps,
+        examples=examples,
+        flops=examples * (facts.need("model.flops") + facts.get("model.recompute_flops", 0)),
+        layers=facts.need("model.n_layers"),
+        passes=facts.get("training.accumulation", 1),
+        context_len=facts.need("model.context_len"),
+        validation_windows=validated,
+        validate_every=facts.get("training.validate_every"),
+        checkpoint_every=facts.get("checkpoint.every"),
+        steps_per_epoch=per_epoch,
+        restarts=1 if paid and facts.get("compute.retries", 0) else 0,
+    )
+
+
+def pace(facts: Facts, todo: Work, project: Path) -> Pace:
+    """Measured with this shape on this device; else scaled from another shape there; else the stated model."""
+    device = _device(facts)
+    shape = facts.get("calibration.shape")
+    if shape is not None:
+        known, notes = calibration.load(project)
+        facts.put("calibration.notes", notes, "measurement")
+        facts.put("calibration.before", calibration.of_shape(known, shape), "measurement")
+    if device is not None and shape is not None:
+        if found := calibration.same(known, shape, device):
+            return time_.measured(found[0])
+        if near := calibration.nearest(known, shape, device, todo.flops):
+            return time_.scaled(near, todo)
+    if facts.need("gpu.used"):
+        return _gpu(facts, todo)
+    return time_.on_cpu(todo, threads=_threads(facts), bf16=facts.get("training.precision") == "bf16")
+
+
+def _device(facts: Facts) -> str | None:
+    """The device as calibrations name it, or None where it is not known."""
+    if facts.get("gpu.used"):
+        gpu = facts.get("gpu")
+        return gpu.name if gpu else None
+    if facts.get("compute.backend") != "local":
+        return None
+    return calibration.cpu_device(facts.get("training.threads"))
+
+
+def _threads(facts: Facts) -> float:
+    if threads := facts.get("training.threads"):
+        return float(threads)
+    if facts.get("compute.backend") == "local":
+        return float(len(os.sched_getaffinity(0)))
+    cores = facts.get("compute.cpu")
+    if cores is None:
+        raise NotChecked("compute.cpu does not say on how many CPU cores")
+    return float(cores)
+
+
+def _gpu(facts: Facts, todo: Work) -> Pace:
+    precision, gpu = facts.get("model.precision") or facts.need("training.precision"), facts.need("gpu")
+    dtype = "tf32" if precision == "fp32" and facts.get("training.tf32") else precision
+    if dtype not in gpu.peak:
+        raise NotChecked(f"the {gpu.name} has no {dtype}")
+    return time_.on_gpu(todo, peak=gpu.peak[dtype], top=max(gpu.peak.get("bf16", 0.0), gpu.peak.get("fp16", 0.0)))

@@ -1,0 +1,109 @@
+"""What the parts of this attempt really take: steps, data, validations, checkpoints; written as `measured.json`.
+
+The clock is the host's and nothing waits for the device: on CUDA a single step's time is that of launching it, but
+the queue is short, so the mean over many steps is the device's own pace.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import deque
+
+BORN = time.monotonic()  # imported before torch, so that importing torch is part of the start-up
+WARM_UP = 3  # steps that are not counted: the first ones allocate, and create the optimizer's state
+ENOUGH = 20  # steps that make a measurement
+BLOCK_SECONDS = 2.0
+WRITE_SECONDS = 5.0
+UNSURE = 0.15  # the spread of a measurement that is too short to have one
+_KEPT = 2048
+
+
+class Timing:
+    """Durations of one attempt. Seconds throughout."""
+
+    def __init__(self) -> None:
+        self.startup: float | None = None
+        self.steps = 0
+        self.seconds = 0.0
+        self.data_seconds = 0.0
+        self.validated = 0
+        self.validation_seconds = 0.0
+        self.stall: list[float] = []
+        self.write: list[float] = []
+        self._skipped = 0
+        self._data = 0.0
+        self._recent: deque[float] = deque(maxlen=_KEPT)
+        self._blocks: list[float] = []
+        self._block = (0, 0.0)
+        self._last = time.monotonic()
+        self.written = 0.0  # when a record was last written
+
+    def go(self) -> None:
+        """Training goes on now: what went by since the last step is none of it."""
+        if self.startup is None:
+            self.startup = time.monotonic() - BORN
+        self._last = time.monotonic()
+        self._data = 0.0
+
+    def data(self, seconds: float) -> None:
+        """Time that the running step waited for its windows."""
+        self._data += seconds
+
+    def step(self) -> None:
+        """One optimizer step has ended."""
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        waited, self._data = self._data, 0.0
+        if self._skipped < WARM_UP:
+            self._skipped += 1
+            return
+        self.steps += 1
+        self.seconds += seconds
+        self.data_seconds += waited
+        self._recent.append(seconds)
+        count, took = self._block[0] + 1, self._block[1] + seconds
+        if took >= BLOCK_SECONDS:
+            self._blocks.append(took / count)
+            count, took = 0, 0.0
+        self._block = (count, took)
+
+    def validation(self, seconds: float, windows: int) -> None:
+        self.validation_seconds += seconds
+        self.validated += windows
+
+    def due(self) -> bool:
+        """Whether there is enough for a record, and the last one is some seconds old."""
+        now = time.monotonic()
+        if not self.enough or now - self.written < WRITE_SECONDS:
+            return False
+        self.written = now
+        return True
+
+    @property
+    def enough(self) -> bool:
+        return self.steps >= ENOUGH and self.seconds > 0
+
+    def step_seconds(self) -> float:
+        """The mean over all counted steps."""
+        return self.seconds / self.steps
+
+    def spread(self) -> float:
+        """Two standard deviations of the blocks' means, as a share of the mean; UNSURE where there are too few."""
+        if len(self._blocks) < 4:
+            return UNSURE
+        return 2 * statistics.stdev(self._blocks) / statistics.fmean(self._blocks)
+
+    def quantiles(self) -> tuple[float, float, float]:
+        """(10 %, 50 %, 90 %) of the last steps."""
+        ordered = sorted(self._recent)
+        return tuple(ordered[round(share * (len(ordered) - 1))] for share in (0.1, 0.5, 0.9))  # type: ignore[return-value]
+
+
+def load() -> float | None:
+    """The machine's load average over the last minute, where it has one."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
