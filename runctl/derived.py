@@ -53,9 +53,12 @@ def _backend(facts: Facts) -> None:
 
 def _machine(facts: Facts, project: Project) -> None:
     """`machine.*`: cores, memory and free disk of this machine, where the run is to be here; `host.memory` and
-    `host.disk`: those that the run has, here or where the config asks for them; `host.where`: in words."""
+    `host.disk`: those that the run has, here or where the config asks for them."""
     names = ("machine.cores", "machine.memory", "machine.disk")
-    if facts.get("compute.backend") != "local":
+    backend = facts.get("compute.backend")
+    if backend is None:
+        return
+    if backend != "local":
         for name in names:
             facts.miss(name, "the run is not to be on this machine")
         for name in ("memory", "disk"):

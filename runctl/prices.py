@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
@@ -166,9 +166,19 @@ def live(project: Path, provider: str) -> dict[str, Price]:
         return {}
 
 
-def to_json(rates: Rates, price: Price | None, most_seconds: float) -> dict[str, Any] | None:
-    """A price as JSON-able data."""
-    if price is None:
-        return None
-    about = {"usd": price.usd_per_hour, "source": price.source.title, "date": price.source.date or None}
-    return {"provider": rates.provider, **about, "stale": stale(price, most_seconds)}
+def of_gpu(gpu: Gpu, rates: Sequence[Rates], most_seconds: float) -> dict[str, Any]:
+    """A GPU's price at each provider that has one, as JSON-able data."""
+    found = {one.provider: one.gpu(gpu) for one in rates}
+    return {name: to_json(price, most_seconds) for name, price in found.items() if price is not None}
+
+
+def besides(rates: Rates, most_seconds: float) -> dict[str, Any]:
+    """What a provider charges besides GPUs, as JSON-able data."""
+    found = {"cpu_core_hour": rates.cpu_core_hour, "gib_hour": rates.gib_hour}
+    return {name: to_json(price, most_seconds) for name, price in found.items() if price is not None}
+
+
+def to_json(price: Price, most_seconds: float) -> dict[str, Any]:
+    """A price as JSON-able data: USD per hour, from where, and whether it is old."""
+    about = {"source": price.source.title, "date": price.source.date or None}
+    return {"usd": price.usd_per_hour, **about, "stale": stale(price, most_seconds)}

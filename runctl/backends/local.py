@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from runctl import evidence, install, record
 from runctl.backends import Request
 from runctl.errors import ProviderError
+from runctl.supervisor.process import TERMINAL
 from runctl.supervisor.supervise import importable
 
 if TYPE_CHECKING:
@@ -84,14 +85,20 @@ def _still_runs(child: int) -> bool:
 
 
 def _detached(argv: list[str], run: record.RunDir) -> int:
-    with run.supervisor_log.open("ab") as log:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=importable(dict(os.environ)),
-            start_new_session=True,
-        )
+    """Start a supervisor in a session of its own. Signals are blocked meanwhile: a Ctrl-C that reaches the whole
+    group between the fork and the new session would kill it unseen. It unblocks them itself, and forgets those."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
+    try:
+        with run.supervisor_log.open("ab") as log:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=importable(dict(os.environ)),
+                start_new_session=True,
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     process.returncode = 0  # its end is read from its record; Popen must neither wait for it nor complain
     return process.pid

@@ -1,6 +1,6 @@
 """Peak memory of a run on its device: the traced tensors, what the allocator adds, and what CUDA takes for itself.
 
-    tensors         traced: `estimate/traced.py` (0.2 % off the measured peak of a step on the CPU, `benchmarks/`)
+    tensors         traced: `estimate/traced.py` (0.1 % off the measured peak of a step on the CPU, `benchmarks/`)
     allocator       rounding and fragmentation as a model of PyTorch's caching allocator gives them for the traced
                     events of a spread of shapes (`data/memory.json`, `slack`)
     CUDA            context and libraries: an assumption, the same for every GPU; cuBLAS's workspaces as documented

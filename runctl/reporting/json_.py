@@ -62,6 +62,10 @@ def estimates(one: Report) -> dict[str, Any]:
                 result[_key(name)]["parts"] = rounded
         else:
             result[_key(name)] = found.value
+    for fact_name, key in (("worst_cost", "worst_cost_usd"), ("at_risk", "at_risk")):
+        fact = one.facts.values.get(f"estimate.{fact_name}")
+        why = {"unknown": one.facts.why(f"estimate.{fact_name}")}
+        result[key] = fact.value.to_json() if isinstance(fact, Fact) else why
     if one.facts.get("model.declared") and (source := one.facts.source("model.parameters")):
         result["parameters_basis"] = source.detail
     for name in ("steps", "epochs", "steps_per_epoch"):

@@ -96,6 +96,17 @@ def estimate_lines(report: Report) -> Iterator[Line]:
         )
         if name == "parameters":
             yield _length(facts)
+        if name == "cost":
+            yield from _worst(facts)
+
+
+def _worst(facts: Facts) -> Iterator[Line]:
+    """What is paid at most, where anything is paid."""
+    worst, price = facts.get("estimate.worst_cost"), facts.get("compute.price")
+    if worst is not None and worst.usd:
+        yield [_label("worst case"), ("", f"{format_usd(worst.usd)}: {worst.words}")]
+    elif worst is None and price is not None and price.usd:
+        yield [_label("worst case"), ("warn", f"without limit: {facts.why('estimate.worst_cost')}")]
 
 
 def _estimate(name: str, value: object, facts: Facts) -> Line:

@@ -27,7 +27,7 @@ compute: {gpu: A100-40GB}
 Make the batch smaller and accumulate (the examples of an optimizer step stay the same), or take one of the other
 changes that the finding names: each was estimated by itself and fits with its whole range. The estimate is a trace of
 the training step with a model of the allocator on top, not measured on CUDA yet: an error where its likely value does
-not fit, a warning where only its high end does not.
+not fit, a warning where only its high end does not. Where a validation alone does not fit it is ME106.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from collections.abc import Iterable
 from runctl.estimate import fits
 from runctl.estimate.memory import Memory
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules.me106 import training_bytes
 from runctl.units import format_bytes
 
 SEVERITY: Severity = "error"
@@ -46,8 +47,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     if not facts.need("gpu.used"):
         return
     gpu, memory = facts.need("gpu"), facts.need("estimate.memory")
-    if memory.high <= gpu.usable_bytes:
-        return
+    if memory.high <= gpu.usable_bytes or training_bytes(memory) <= gpu.usable_bytes < memory.likely:
+        return  # it fits, or its validation alone does not (ME106)
     span = f"{format_bytes(memory.low)} to {format_bytes(memory.high)}"
     over = memory.likely - gpu.usable_bytes
     room = f"the {format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"

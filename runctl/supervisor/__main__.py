@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from runctl.record import RunDir
+from runctl.supervisor import process
 from runctl.supervisor.supervise import GRACE_SECONDS, close, supervise
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--grace", type=float, default=GRACE_SECONDS)
     parser.add_argument("--close", action="store_true")
     arguments = parser.parse_args()
+    process.forget_signals()
     act = close if arguments.close else supervise
     return act(RunDir(arguments.run_dir.resolve()), arguments.attempt, arguments.grace)
 

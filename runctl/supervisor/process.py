@@ -20,6 +20,7 @@ from pathlib import Path
 
 from runctl import evidence
 
+TERMINAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a terminal or its end sends to a whole group
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 10.0
@@ -70,6 +71,14 @@ def cannot_start(error: Exception, program: str, cwd: Path, env: Mapping[str, st
     if code == errno.ENOEXEC:
         return f"{named}: {path} is no program; begin it with a line like #!/bin/sh"
     return f"{named}: {error}"
+
+
+def forget_signals() -> None:
+    """Drop what was sent while signals were still blocked, that is to the group of the launch, and unblock them."""
+    for number in TERMINAL:
+        handler = signal.signal(number, signal.SIG_IGN)  # to ignore a signal is to drop it where it waits
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+        signal.signal(number, handler)
 
 
 def end_group(group: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runctl import view
-from runctl.units import format_bytes, format_duration
+from runctl.units import format_bytes, format_duration, format_usd
 from runctl.view.report import styled
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def estimate(report: Report) -> None:
             span = f"{format_bytes(found.likely)} ({format_bytes(found.low)} to {format_bytes(found.high)})"
             lines.append([("", f"    {change}"), ("dim", f"  {span}")])
     lines += _time(report)
+    lines += _at_risk(report)
     styled(lines)
     for note in report.facts.get("calibration.notes", ()):
         view.err().print(note, style="warn", markup=False)
@@ -48,6 +49,17 @@ def _time(report: Report) -> list[Line]:
     return lines + [
         [("", f"    {name:<17} {likely:>10}"), ("dim", f"  {low} to {high}")] for name, low, likely, high in shown
     ]
+
+
+def _at_risk(report: Report) -> list[Line]:
+    """What a death just before a checkpoint costs."""
+    risk = report.facts.get("estimate.at_risk")
+    if risk is None:
+        return []
+    text = format_duration(risk.seconds[1])
+    if risk.usd and risk.usd[2]:
+        text += f", {format_usd(risk.usd[1])}"
+    return [[], [("", f"  at risk between two checkpoints: {text}"), ("dim", f"  {risk.words}")]]
 
 
 def gpus(rows: Sequence[Row], left_out: Mapping[str, str]) -> None:

@@ -1,0 +1,66 @@
+"""ME104: more host memory than there is
+
+## Why
+
+Five ranks that each loaded the whole dataset needed 400 GB, and the run was given up; a pre-encode needed 35 GB on a
+container of 16. The kernel ends such a process without a word, and a provider starts the container again.
+
+## Fails
+
+```yaml
+model: {d_model: 1024, n_layers: 24, context_len: 1000, chunk_size: 100}
+training: {steps: 10, batch_size: 10000000}
+```
+
+## Passes
+
+```yaml
+model: {d_model: 64, n_layers: 2}
+training: {steps: 10, batch_size: 64}
+```
+
+## What to do
+
+On a CPU everything lies in the host's memory: make `training.batch_size` smaller and `training.accumulation` larger.
+For a container, raise `compute.memory`. Counted are the estimated peak of a CPU run, or of a GPU run the copy that a
+checkpoint is written from; and the process itself, about 0.3 GiB. A dataset is mapped, not loaded: it takes no room
+that others could not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runctl.facts import Facts, Finding, Severity
+from runctl.units import format_bytes
+
+SEVERITY: Severity = "error"
+PROCESS = 300 << 20  # Python and torch, measured
+
+
+def check(facts: Facts) -> Iterable[Finding]:
+    here = facts.need("host.memory")
+    local = facts.get("compute.backend") == "local"
+    room = f"{format_bytes(here)} of memory that {'this machine has' if local else 'compute.memory asks for'}"
+    if facts.need("gpu.used"):
+        need = 12 * facts.need("model.parameters") + PROCESS
+        if need > here:
+            message = f"a checkpoint's copy and the process take {format_bytes(need)} of the {room}"
+            yield Finding(message, at=facts.place("compute.memory", "model.d_model"), fix=_fix(local, need))
+        return
+    memory = facts.need("estimate.memory")
+    likely, high = memory.likely + PROCESS, memory.high + PROCESS
+    if high <= here:
+        return
+    over = f"more than the {room}"
+    at = facts.place("training.batch_size", "compute.memory", "model.d_model", "model")
+    message = f"the run takes about {format_bytes(likely)} on the CPU, {over}"
+    severity: Severity = "error" if likely > here else "warning"
+    if likely <= here:
+        message = f"the run may take {format_bytes(high)} on the CPU, {over}"
+    yield Finding(message, at=at, fix=_fix(local, high), severity=severity)
+
+
+def _fix(local: bool, need: float) -> str:
+    smaller = "make training.batch_size smaller and training.accumulation larger, or the model smaller"
+    return smaller if local else f"set compute.memory above {format_bytes(need)}, or {smaller}"
