@@ -82,7 +82,7 @@ def peak(request: Request) -> Memory:
     found = [_tensors(request, dims, form, step) for form, step in choices(request.declared, dims)]
     low, high = min(found, key=lambda one: one.low), max(found, key=lambda one: one.high)
     likely = next(one for one in found if one.default)
-    slack = traced.slack()
+    slack = traced.slack(recompute=request.declared.activation_checkpointing)
     gpu = request.gpu
     spaces = memory.workspaces(gpu) if gpu else 0
     context = memory.CUDA_CONTEXT if gpu else (0, 0, 0)

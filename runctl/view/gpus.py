@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runctl import prices, view
 from runctl.hardware import DTYPES, Gpu, Price
 from runctl.prices import Rates
-from runctl.units import format_bytes, format_count
+from runctl.units import format_bytes
 
 if TYPE_CHECKING:
     from runctl.live_prices import Refreshed
@@ -57,7 +57,7 @@ def _about(rates: Rates, gpus: Sequence[Gpu], age: float) -> Iterator[str]:
     yield f"{rates.provider}: {'; '.join(sources)}"
     if old := [name for name, price in shown if prices.stale(price, age)]:
         days = max(prices.age_days(price.source) or 0 for name, price in shown if name in old)
-        yield f"{STALE} stale, up to {format_count(days)} days old: {', '.join(old)} (policy.price_age; --live reads new)"
+        yield f"{STALE} stale, up to {days} days old: {', '.join(old)} (policy.price_age; --live reads new ones)"
 
 
 def refreshed(found: Refreshed) -> None:
