@@ -116,14 +116,6 @@ def split(text: str) -> tuple[str, int]:
     return name, int(count) if colon else 1
 
 
-def price(gpu: Gpu, provider: str) -> Price | None:
-    """USD per hour for one `gpu` at `provider`, or None where it is not known."""
-    known = catalogue().providers.get(provider)
-    if known is not None and known.gpu_hour_usd is not None:
-        return Price(known.gpu_hour_usd, known.source)
-    return gpu.prices.get(provider)
-
-
 @cache
 def catalogue() -> Catalogue:
     """Read `data/hardware.yaml`, once."""

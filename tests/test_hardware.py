@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runctl import hardware
+from runctl import hardware, prices
 from runctl.errors import UsageError
 from runctl.hardware import Gpu
 
@@ -82,7 +82,11 @@ def test_a_count_is_read() -> None:
 
 
 def test_the_local_machine_costs_nothing_and_an_unknown_price_is_unknown() -> None:
-    price = hardware.price(hardware.find("T4"), "local")
+    here, modal = prices.of("local"), prices.of("modal")
+    assert here is not None
+    assert modal is not None
+    price = here.gpu(hardware.find("T4"))
     assert price is not None
     assert price.usd_per_hour == 0
-    assert hardware.price(hardware.find("RTX-4090"), "modal") is None
+    assert modal.gpu(hardware.find("RTX-4090")) is None
+    assert prices.of("nowhere") is None

@@ -52,9 +52,12 @@ def pace(facts: Facts, todo: Work, project: Path) -> Pace:
         facts.put("calibration.before", calibration.of_shape(known, shape), "measurement")
     if device is not None and shape is not None:
         if found := calibration.same(known, shape, device):
+            facts.put("estimate.pace", "measured", "measurement")
             return time_.measured(found[0])
         if near := calibration.nearest(known, shape, device, todo.flops):
+            facts.put("estimate.pace", "scaled", "measurement")
             return time_.scaled(near, todo)
+    facts.put("estimate.pace", "assumed", "derived")
     if facts.need("gpu.used"):
         return _gpu(facts, todo)
     return time_.on_cpu(todo, threads=_threads(facts), bf16=facts.get("training.precision") == "bf16")

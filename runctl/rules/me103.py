@@ -42,6 +42,7 @@ from collections.abc import Iterable
 from runctl import hardware
 from runctl.facts import Facts, Finding, Severity
 from runctl.hardware import Gpu
+from runctl.prices import Rates
 from runctl.units import format_bytes, format_count
 
 SEVERITY: Severity = "warning"
@@ -66,7 +67,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         severity = "error"
         message += f", and the name says {format_count(claimed)} parameters where it has {format_count(counted)}"
     fix = "make training.batch_size larger"
-    if smaller := cheaper(gpu, memory.high, str(facts.get("compute.backend")), facts.policy["memory_spare"]):
+    if smaller := cheaper(gpu, memory.high, facts.get("compute.rates"), facts.policy["memory_spare"]):
         fix += f", or set compute.gpu: {smaller}"
     yield Finding(message, at=facts.place("compute.gpu", "training.batch_size"), fix=fix, severity=severity)
 
@@ -77,19 +78,19 @@ def claim(name: str) -> float | None:
     return float(match[1]) * (1e6 if match[2] == "m" else 1e9) if match else None
 
 
-def cheaper(gpu: Gpu, need: float, provider: str, spare: float) -> str | None:
+def cheaper(gpu: Gpu, need: float, rates: Rates | None, spare: float) -> str | None:
     """The cheapest GPU there that costs less, is about as fast and holds it with room to spare; None if none is."""
-    price = hardware.price(gpu, provider)
-    if price is None or not price.usd_per_hour:
+    price = rates.gpu(gpu) if rates else None
+    if rates is None or price is None or not price.usd_per_hour:
         return None
     found = [
         (there.usd_per_hour, other.name)
         for other in hardware.catalogue().gpus.values()
-        if (there := hardware.price(other, provider)) is not None
+        if (there := rates.gpu(other)) is not None
         and there.usd_per_hour < price.usd_per_hour
         and need <= (1 - spare) * other.usable_bytes
         and other.peak.get("bf16", 0) >= ALIKE * gpu.peak.get("bf16", 0)
         and other.bandwidth >= ALIKE * gpu.bandwidth
     ]
     usd, name = min(found, default=(0.0, ""))
-    return f"{name} (about as fast, list price ${usd:.2f} an hour, not ${price.usd_per_hour:.2f})" if name else None
+    return f"{name} (about as fast, ${usd:.2f} an hour, not ${price.usd_per_hour:.2f})" if name else None

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl.facts import Facts, Finding, Severity
+from runctl.facts import Facts, Finding, NotChecked, Severity
 from runctl.units import format_bytes
 
 SEVERITY: Severity = "error"
@@ -43,6 +43,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     local = facts.get("compute.backend") == "local"
     room = f"{format_bytes(here)} of memory that {'this machine has' if local else 'compute.memory asks for'}"
     if facts.need("gpu.used"):
+        if facts.get("model.declared") is not None:
+            raise NotChecked("what a program of your own holds in the host's memory is not known")
         need = 12 * facts.need("model.parameters") + PROCESS
         if need > here:
             message = f"a checkpoint's copy and the process take {format_bytes(need)} of the {room}"

@@ -48,7 +48,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     if cost.likely <= facts.policy["probe_cost"]:
         return
     time = facts.need("estimate.time")
-    if time.measured or time.basis.startswith("scaled"):
+    if facts.need("estimate.pace") != "assumed":
         return
     span = f"{format_usd(cost.low)} to {format_usd(cost.high)}"
     message = f"the run likely costs {format_usd(cost.likely)} ({span}), and its pace is a guess: {time.basis}"
