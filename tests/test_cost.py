@@ -350,6 +350,7 @@ def test_a_batch_that_no_machine_holds_is_refused_on_the_cpu(tmp_path: Path) -> 
     container += "compute: {backend: modal, cpu: 4, memory: 512MiB}\n"
     (finding,) = [found for found in report(tmp_path, container).findings if found.rule == "ME104"]
     assert "compute.memory" in finding.message
+    assert str(finding.fix).startswith("set compute.memory above ")
     assert severities(report(tmp_path, container.replace("512MiB", "64GiB")), "ME104") == []
 
 

@@ -53,6 +53,6 @@ def check(facts: Facts) -> Iterable[Finding]:
     if worst is None:
         why = facts.why("estimate.worst_cost")
         yield Finding(f"{given}, and nothing keeps to it: {why}", at="budget.max_cost_usd", fix=fix)
-    elif False:
+    elif worst.usd > budget:
         message = f"{given}, but the worst case is {format_usd(worst.usd)}: {worst.words}"
         yield Finding(message, at="budget.max_cost_usd", fix=fix)
