@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runctl import hardware, machine, prices
 from runctl.config.model import Encoding, Model
 from runctl.errors import RunctlError, UsageError
-from runctl.estimate import cost, families, family_peak, memory, time_, timing, traced
+from runctl.estimate import cost, memory, time_, timing, traced
 from runctl.facts import Facts, NotChecked
 from runctl.project import Project
 from runctl.units import counted, format_duration
@@ -136,6 +136,8 @@ def _memory(facts: Facts) -> memory.Memory:
 
 def _declared(facts: Facts, gpu: hardware.Gpu | None) -> memory.Memory:
     """Of a program of one's own, as far as its config declares the model."""
+    from runctl.estimate import families, family_peak  # most configs declare none
+
     try:
         return family_peak.peak(family_peak.Request(facts.need("model.declared"), gpu, facts.get("gpu.count", 1)))
     except families.Incomplete as missing:

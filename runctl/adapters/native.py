@@ -8,7 +8,7 @@ from typing import Any
 
 from runctl import config as configs
 from runctl import yamldoc
-from runctl.adapters import native_dataset, native_declares
+from runctl.adapters import native_dataset
 from runctl.config import LoadedConfig, RunConfig
 from runctl.errors import ConfigError
 from runctl.facts import Facts
@@ -39,6 +39,8 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
         facts.otherwise = "task: command runs a program of your own"
         for name in [name for name in facts.values if name.partition(".")[0] in _OF_THE_MODEL]:
             facts.miss(name, facts.otherwise)
+        from runctl.adapters import native_declares  # most configs declare no model
+
         native_declares.read(loaded.config.declares, facts)
         return loaded.document
     facts.put("run.metrics", metric_names.NAMES, "derived", "the task's validation")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 from runctl import hardware
-from runctl.estimate import family_peak, memory
+from runctl.estimate import memory
 from runctl.estimate.memory import Memory, Request
 
-Asked = Request | family_peak.Request
+if TYPE_CHECKING:
+    from runctl.estimate import family_peak
+
+Asked = Union[Request, "family_peak.Request"]
 
 LARGEST = 1 << 23  # batches beyond this are of no use to anybody
 
@@ -90,7 +93,7 @@ def changes(request: Asked) -> list[Change]:
     A smaller batch comes with as much more accumulation, so that an optimizer step still sees as many windows."""
     if request.gpu is None or peak(request).fits:
         return []
-    if isinstance(request, family_peak.Request):
+    if not isinstance(request, Request):
         found = [_first(choices) for choices in request.alternatives()] + [_gpu(request)]
         return [change for change in found if change is not None]
     found = [_batch(request), _precision(request), _recompute(request), _chunk(request), _gpu(request)]
@@ -99,7 +102,11 @@ def changes(request: Asked) -> list[Change]:
 
 def peak(request: Asked) -> Memory:
     """The memory of a built-in run or of a declared one."""
-    return family_peak.peak(request) if isinstance(request, family_peak.Request) else memory.peak(request)
+    if isinstance(request, Request):
+        return memory.peak(request)
+    from runctl.estimate import family_peak  # most configs declare no model
+
+    return family_peak.peak(request)
 
 
 def _first(choices: Sequence[tuple[dict[str, object], Asked]]) -> Change | None:
