@@ -39,7 +39,7 @@ def report(found: probe.Probe, config: Path, overrides: Sequence[str], *, prose:
         lines += [[], *_measured(found.measurement, config, overrides)]
     if found.kept:
         lines += [[], [("warn", f"  not sound: its folder is kept: {found.kept}")]]
-    styled(lines, view.err() if prose else view.out())
+    styled(lines, prose=prose)
 
 
 def _measured(one: Measurement, config: Path, overrides: Sequence[str]) -> list[Line]:

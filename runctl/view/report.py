@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from runctl import view
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from runctl.facts import Finding
     from runctl.preflight import Report
     from runctl.reporting.text import Line
@@ -30,11 +30,16 @@ def compact(findings: Iterable[Finding]) -> None:
             view.err().print(words, style="warn", markup=False)
 
 
-def styled(lines: Iterable[Line], console: Console | None = None) -> None:
-    """Print lines of (style, text) spans, on stdout unless `console` is another."""
+def styled(lines: Iterable[Line], *, prose: bool = False) -> None:
+    """Print lines of (style, text) spans: on stdout, or on stderr what is `prose`. Where nobody looks, that is in a
+    pipe or a file, rich is not even loaded: it takes longer than an estimate."""
+    stream = sys.stderr if prose else sys.stdout
+    if not stream.isatty() and not os.environ.get("FORCE_COLOR"):
+        stream.writelines("".join(part for _, part in line) + "\n" for line in lines)
+        return
     from rich.text import Text
 
-    console = console or view.out()
+    console = view.err() if prose else view.out()
     for line in lines:
         shown = Text()
         for style, part in line:
