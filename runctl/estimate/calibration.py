@@ -36,8 +36,8 @@ _NAME = re.compile(r"(?P<shape>[0-9a-f]{12})-.*-run-(?P<run>.+)-(?P<attempt>\d+)
 class Measurement:
     """One calibration. Durations are seconds, sizes bytes; None is what was not measured.
 
-    `step_seconds` is the mean of `steps` optimizer steps after the first few, and `spread` how far the means of
-    blocks of them lie apart (two standard deviations, as a share of the mean). `flops` are those of one optimizer
+    `step_seconds` is the mean of `steps` optimizer steps after the first few, and `spread` how sure it is (two standard
+    errors over blocks of steps, as a share of the mean; `train/timing.py`). `flops` are those of one optimizer
     step. `load` is the machine's load average while it was measured, its own share included.
     """
 

@@ -6,6 +6,7 @@ the queue is short, so the mean over many steps is the device's own pace.
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -14,7 +15,8 @@ from collections import deque
 BORN = time.monotonic()  # imported before torch, so that importing torch is part of the start-up
 WARM_UP = 3  # steps that are not counted: the first ones allocate, and create the optimizer's state
 ENOUGH = 20  # steps that make a measurement
-BLOCK_SECONDS = 2.0
+BLOCK_SECONDS = 1.0
+MOST_BLOCKS = 16  # then neighbours are joined, so that a block is always a tenth of what was measured, or about
 WRITE_SECONDS = 5.0
 UNSURE = 0.15  # the spread of a measurement that is too short to have one
 _KEPT = 2048
@@ -35,8 +37,9 @@ class Timing:
         self._skipped = 0
         self._data = 0.0
         self._recent: deque[float] = deque(maxlen=_KEPT)
-        self._blocks: list[float] = []
+        self._blocks: list[tuple[int, float]] = []  # (steps, seconds)
         self._block = (0, 0.0)
+        self._block_seconds = BLOCK_SECONDS
         self._last = time.monotonic()
         self.written = 0.0  # when a record was last written
 
@@ -64,10 +67,14 @@ class Timing:
         self.data_seconds += waited
         self._recent.append(seconds)
         count, took = self._block[0] + 1, self._block[1] + seconds
-        if took >= BLOCK_SECONDS:
-            self._blocks.append(took / count)
+        if took >= self._block_seconds:
+            self._blocks.append((count, took))
             count, took = 0, 0.0
         self._block = (count, took)
+        if len(self._blocks) == MOST_BLOCKS:
+            pairs = zip(self._blocks[::2], self._blocks[1::2], strict=True)
+            self._blocks = [(one[0] + two[0], one[1] + two[1]) for one, two in pairs]
+            self._block_seconds *= 2
 
     def validation(self, seconds: float, windows: int) -> None:
         self.validation_seconds += seconds
@@ -90,10 +97,12 @@ class Timing:
         return self.seconds / self.steps
 
     def spread(self) -> float:
-        """Two standard deviations of the blocks' means, as a share of the mean; UNSURE where there are too few."""
+        """How sure the mean is, as a share of it: two standard errors over the blocks, where four neighbours count as
+        one, because what slows a machine down stays for a while. UNSURE where there are too few blocks."""
         if len(self._blocks) < 4:
             return UNSURE
-        return 2 * statistics.stdev(self._blocks) / statistics.fmean(self._blocks)
+        means = [seconds / steps for steps, seconds in self._blocks]
+        return 2 * statistics.stdev(means) / math.sqrt(len(means) / 4) / self.step_seconds()
 
     def quantiles(self) -> tuple[float, float, float]:
         """(10 %, 50 %, 90 %) of the last steps."""
