@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_OWN = (":(exclude)runs", ":(exclude).runctl")  # what runctl writes into the project is no code
 _GIT_SECONDS = 15.0
 _DIFF_BYTES = 4 << 20
 _FILE_BYTES = 1 << 18
@@ -74,7 +75,7 @@ _MASK = "[a line that looks like a secret]"
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """`commit` is None outside a git repository; `dirty` counts new files too; `note` says what is missing."""
+    """`commit` is None outside a git repository; `dirty` counts new files too, runs not; `note`: what is missing."""
 
     commit: str | None
     dirty: bool | None
@@ -91,8 +92,8 @@ def read(project: Path) -> CodeVersion:
     if commit is None:
         return CodeVersion(None, None, "", "not in a git repository with a commit, or git is not installed")
     missed: list[str] = []
-    changed = _git(project, "diff", "--name-only", "-z", "HEAD", missed=missed) or ""
-    others = ("ls-files", "--others", "--exclude-standard", "-z", "--", ".", ":(exclude)runs")
+    changed = _git(project, "diff", "--name-only", "-z", "HEAD", "--", ":/", *_OWN, missed=missed) or ""
+    others = ("ls-files", "--others", "--exclude-standard", "-z", "--", ".", *_OWN)
     new = _git(project, *others, missed=missed) or ""
     kept = [name for name in changed.split("\0") if name and not _is_secret(name)]
     left_out = [name for name in (changed + new).split("\0") if name and _is_secret(name)]

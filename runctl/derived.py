@@ -118,14 +118,15 @@ def _memory(facts: Facts) -> memory.Memory:
     if facts.get("task") == "command":
         return _declared(facts, gpu)
     training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
+    windows, held_out = facts.get("data.train_windows"), facts.get("data.validation_windows", 0)
     shape = traced.Shape(
         encoding=Encoding(**{key: facts.need(f"encoding.{key}") for key in Encoding.model_fields}),
         model=Model(**{key: facts.need(f"model.{key}") for key in Model.model_fields}),
-        batch=training["batch_size"],
+        batch=min(training["batch_size"], max(windows, held_out)) if windows else training["batch_size"],
         precision=training["precision"],
         accumulation=facts.get("training.accumulation", 1),
         corrupt=facts.need("training.ss_corrupt_frames") if training["scheduled_sampling"] else 0,
-        windows=facts.get("data.train_windows"),
+        windows=windows,
         recompute=facts.get("training.activation_checkpointing", False),
     )
     try:

@@ -27,6 +27,7 @@ class Exit(IntEnum):
     RUN_KILLED = 7
     WAIT_TIMEOUT = 8
     INTERRUPTED = 130
+    CLOSED_PIPE = 141
 
 
 class RunctlError(Exception):

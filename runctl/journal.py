@@ -150,8 +150,11 @@ def _measured(row: dict[str, Any], total_steps: int | None) -> str:
 
 
 def _clock(moment: float) -> str:
-    """The local time; with its date if that is not today's."""
-    then, today = time.localtime(moment), time.localtime()
+    """The local time; with its date if that is not today's. A damaged row may name a time that no calendar has."""
+    try:
+        then, today = time.localtime(moment), time.localtime()
+    except (OverflowError, ValueError, OSError):
+        return "(no such time)"
     same = then[:3] == today[:3]
     return time.strftime("%H:%M:%S" if same else "%Y-%m-%d %H:%M:%S", then)
 

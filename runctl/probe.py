@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from runctl import config as configs
 from runctl import install, record
 from runctl import project as projects
 from runctl.backends import local
-from runctl.errors import Exit, ProviderError, RunctlError, UsageError
+from runctl.errors import Exit, PlaceError, ProviderError, RunctlError, UsageError
 from runctl.estimate import calibration
 from runctl.estimate.calibration import Measurement
 from runctl.logs import last_lines
@@ -29,6 +30,7 @@ from runctl.supervisor.supervise import importable
 SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 _LOG_LINES = 12
+KEEP = 3  # folders of probes that were not sound
 
 
 class ProbeFailed(RunctlError):
@@ -88,6 +90,7 @@ def probe(
     run = record.RunDir(_folder(project, config.name))
     began = time.monotonic()
     try:
+        run.path.mkdir(parents=True)
         _prepare(run, config, project)
         code = _run(run, project, seconds, look)
         found = record.read_json(run.path / "probe.json")
@@ -101,20 +104,19 @@ def probe(
         calibration.save(project, measured)
     checks = tuple(found["checks"])
     sound = all(check["ok"] for check in checks)
+    shutil.rmtree(run.dataset, ignore_errors=True)
     if sound:
         shutil.rmtree(run.path, ignore_errors=True)
     return Probe(config.name, checks, measured, time.monotonic() - began, None if sound else run.path)
 
 
 def _folder(project: Path, name: str) -> Path:
-    """A new folder under the project's own; git does not see it."""
-    root = project / ".runctl"
-    folder = root / "probes" / f"{name}-{os.getpid()}-{time.time_ns()}"
-    folder.mkdir(parents=True)
-    ignore = root / ".gitignore"
-    if not ignore.exists():
-        record.write_text(ignore, "probes/\n*.damaged\n")
-    return folder
+    """Where to probe: a new folder under the project's own. Of those that were kept, all but the newest go."""
+    root = record.own(project) / "probes"
+    kept = sorted(root.glob("*"), key=lambda path: path.stat().st_mtime)
+    for old in kept[: max(0, len(kept) - KEEP + 1)]:
+        shutil.rmtree(old, ignore_errors=True)
+    return root / f"{name}-{os.getpid()}-{time.time_ns()}"
 
 
 def _prepare(run: record.RunDir, config: configs.RunConfig, project: Path) -> None:
@@ -134,7 +136,7 @@ def _run(run: record.RunDir, project: Path, seconds: float, look: Callable[[dict
     argv = [*local.TRAINER, str(run.path), "--attempt", "1", "--probe", f"{seconds:g}"]
     env = importable({**os.environ, "PYTHONUNBUFFERED": "1"})
     files = run.attempt(1)
-    trainer = process.start(argv, cwd=project, env=env, log=files.log)
+    trainer = process.start(argv, cwd=project, env=env, log=files.log, adopt=False)
     try:
         while trainer.poll() is None:
             time.sleep(_LOOK_SECONDS)
@@ -142,11 +144,12 @@ def _run(run: record.RunDir, project: Path, seconds: float, look: Callable[[dict
             if isinstance(heartbeat, dict):
                 look(heartbeat)
     finally:
-        process.end_group(trainer.pid)
+        process.signal_group(trainer.pid, signal.SIGKILL)
+        trainer.wait()
     return trainer.returncode
 
 
-def _failure(run: record.RunDir, code: int) -> ProbeFailed:
+def _failure(run: record.RunDir, code: int) -> RunctlError:
     """The trainer's own error, and the end of its log."""
     result = record.read_json(run.attempt(1).result)
     error = result.get("error") if isinstance(result, dict) else None
@@ -155,5 +158,10 @@ def _failure(run: record.RunDir, code: int) -> ProbeFailed:
     log = run.attempt(1).log
     lines = [f"  | {line}" for line in last_lines(log, _LOG_LINES)]
     tail = "\n".join(["", f"last lines of {log}:", *lines]) if lines else ""
-    hint = error.get("hint") if error.get("type") != "Internal" else None
-    return ProbeFailed(f"the probe ended: {said}{tail}", hint=hint if isinstance(hint, str) else None)
+    shutil.rmtree(run.dataset, ignore_errors=True)  # what the games were simulated for; it may be large
+    if str(said).startswith(("no space left", "no disk quota left")):
+        return PlaceError(f"the probe ended: {said}", hint="make room there, then probe again")
+    hint = error.get("hint")
+    if not isinstance(hint, str) or "runctl resume" in hint or "runctl logs" in hint:
+        hint = f"the whole log: {log}"  # a probe is no run
+    return ProbeFailed(f"the probe ended: {said}{tail}", hint=hint)

@@ -145,6 +145,20 @@ def runs_root(project: Path) -> Path:
     return project / "runs"
 
 
+def own(project: Path) -> Path:
+    """`.runctl/`, where runctl keeps what it learns of a project; git is told to leave it out. Raises UsageError
+    where something else has that name, and OSError."""
+    folder = project / ".runctl"
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{folder} is no folder", hint="runctl keeps calibrations there: move it away") from None
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("# what runctl measured on this machine; to share it all the same: git add -f\n*\n")
+    return folder
+
+
 def check_name(name: str) -> str:
     """The name itself if a run may bear it; raises UsageError if it could leave its folder or confuse a shell."""
     if RUN_NAME.fullmatch(name) and ".." not in name:

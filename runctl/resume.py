@@ -12,7 +12,7 @@ from runctl import backends, code_version, record, status
 from runctl import config as configs
 from runctl.errors import RefusedError, RunctlError, UsageError, of_place
 from runctl.launch import uninterrupted, write_start
-from runctl.supervisor.summary import checkpoints, spent_seconds
+from runctl.supervisor.summary import checkpoints, damaged, spent_seconds
 from runctl.supervisor.supervise import GRACE_SECONDS
 from runctl.units import counted
 
@@ -31,8 +31,8 @@ class Plan:
 
 
 def plan(run: record.RunDir, *, force: bool = False) -> Plan:
-    """What a resume would do. Raises UsageError for a run that has finished or goes on, RefusedError for one whose
-    hours are used up, or whose evidence is gone (unless `force`)."""
+    """What a resume would do. Raises UsageError for a run that has finished, goes on, or has only damaged
+    checkpoints, RefusedError for one whose hours are used up, or whose evidence is gone (unless `force`)."""
     attempts = run.attempts()
     if damage := record.damage(run.run):
         raise UsageError(
@@ -58,6 +58,11 @@ def plan(run: record.RunDir, *, force: bool = False) -> Plan:
         )
     whole = checkpoints(run)
     newest = whole[-1] if whole else None
+    if newest is None and config.task != "command" and (lost := damaged(run)):
+        raise UsageError(
+            f"{run.name} cannot be resumed: no whole checkpoint is left in {run.checkpoints}, only {', '.join(lost)}",
+            hint="restore one from a copy, delete the damaged ones to start at step 0 on purpose, or launch a new run",
+        )
     number = attempts[-1].number + 1 if attempts else 1
     project = Path(str(content.get("project") or Path.cwd()))
     code = code_version.read(project).to_json()

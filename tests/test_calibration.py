@@ -1,6 +1,7 @@
 """Calibrations: what was measured is preferred, what is damaged is said, and no number that cannot be gets in."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctl import config as configs
+from runctl.errors import UsageError
 from runctl.estimate import calibration, time_
 from runctl.estimate.calibration import Measurement
 
@@ -39,6 +41,7 @@ def measurement(config: Path, **changes) -> Measurement:
         examples=64,
         flops=1e9,
         startup_seconds=5.0,
+        startup_data="simulated 7200",
         validation_window_seconds=1e-4,
         checkpoint_stall_seconds=0.1,
     )
@@ -77,7 +80,9 @@ def test_a_measurement_of_another_shape_is_scaled_and_of_another_device_is_not_u
     assert "not measured" in estimated(config)["basis"]
 
 
-@pytest.mark.parametrize("rate", ["NaN", "0", "-1", "Infinity", "null", '"fast"', "true"])
+@pytest.mark.parametrize(
+    "rate", ["NaN", "0", "-1", "Infinity", "null", '"fast"', "true", "1e300", "5e-324", "1" + "0" * 400]
+)
 def test_a_rate_that_cannot_be_is_set_aside_and_said(tmp_path, rate):
     config = write_config(tmp_path)
     file = calibration.save(tmp_path, measurement(config))
@@ -93,9 +98,9 @@ def test_a_rate_that_cannot_be_is_set_aside_and_said(tmp_path, rate):
 
 def test_a_damaged_calibration_of_a_run_is_made_again_from_the_run(tmp_path):
     config = write_config(tmp_path)
-    one = measurement(config, kind="run", name="good-run", attempt=2)
+    one = measurement(config, kind="run", name="my-run-2", attempt=2)
     file = calibration.save(tmp_path, one)
-    copy = tmp_path / "runs" / "good-run" / "attempts" / "2" / "measured.json"
+    copy = tmp_path / "runs" / "my-run-2" / "attempts" / "2" / "measured.json"
     copy.parent.mkdir(parents=True)
     copy.write_text(json.dumps(calibration.to_json(one)))
     file.write_bytes(b"\x00garbage")
@@ -134,3 +139,59 @@ def test_a_scaled_pace_is_ordered_and_finite(flops, other):
     one = Measurement("run", "x", 1, 1.0, {}, "cpu", 10, 0.1, 0.1, 10, other, 1.0)
     pace = time_.scaled(one, work)
     assert 0 < pace.step[0] <= pace.step[1] <= pace.step[2] < float("inf")
+
+
+def test_what_is_no_file_or_of_another_version_is_left_alone_and_said(tmp_path):
+    config = write_config(tmp_path)
+    file = calibration.save(tmp_path, measurement(config))
+    newer = json.loads(file.read_text()) | {"schema_version": 2}
+    file.write_text(json.dumps(newer))
+    os.mkfifo(file.with_name("pipe.json"))
+    done = runctl(tmp_path, "estimate", config)
+    assert done.returncode == 0
+    assert "another version" in done.stderr
+    assert "a named pipe" in done.stderr
+    assert json.loads(file.read_text()) == newer
+
+
+def test_a_folder_that_is_a_file_is_said(tmp_path):
+    config = write_config(tmp_path)
+    (tmp_path / ".runctl").mkdir()
+    (tmp_path / ".runctl" / "calibrations").write_text("")
+    with pytest.raises(UsageError, match="is no folder"):
+        calibration.save(tmp_path, measurement(config))
+
+
+def test_git_does_not_see_what_was_measured(tmp_path):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    calibration.save(tmp_path, measurement(write_config(tmp_path)))
+    seen = subprocess.run(["git", "status", "--short"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert ".runctl" not in seen.stdout
+
+
+def test_steps_over_fewer_windows_are_no_measurement_of_full_ones(tmp_path):
+    config = write_config(tmp_path)
+    calibration.save(tmp_path, measurement(config, examples=30.0))
+    assert "scaled by arithmetic" in estimated(config)["basis"]
+
+
+def test_a_start_up_with_more_data_is_not_taken_for_the_same(tmp_path):
+    config = write_config(tmp_path)
+    calibration.save(tmp_path, measurement(config, startup_data="simulated 720"))
+    low, likely, high = estimated(config)["parts"]["setup"]
+    assert low <= 2 < 5 < likely < high
+
+
+def test_two_devices_with_long_names_keep_two_calibrations(tmp_path):
+    config = write_config(tmp_path)
+    name = "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"
+    for threads in (2, 16):
+        calibration.save(tmp_path, measurement(config, device=f"{name} × {threads}"))
+    assert len(calibration.load(tmp_path)[0]) == 2
+
+
+def test_the_first_steps_of_a_run_do_not_outweigh_a_longer_measurement(tmp_path):
+    config = write_config(tmp_path)
+    calibration.save(tmp_path, measurement(config, name="long", steps=4000))
+    calibration.save(tmp_path, measurement(config, name="begun", kind="run", steps=20, created=time.time() + 5))
+    assert "probe of long" in estimated(config)["basis"]

@@ -73,6 +73,28 @@ def test_json_has_a_schema_version_and_nothing_else_on_stdout():
     assert data["origins"]["training.lr"]["position"].startswith("configs/quickstart.yaml:")
 
 
+def test_the_schema_takes_json_like_every_command():
+    assert json.loads(runctl("config", "schema", "--json").stdout) == json.loads(runctl("config", "schema").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prose"),
+    [
+        (["estimate", "configs/quickstart.yaml"], ""),
+        (["config", "schema"], ""),
+        (["config", "show", "configs/missing.yaml", "--json"], "error: no such file: configs/missing.yaml\n"),
+        (["--help"], ""),
+    ],
+)
+def test_a_closed_pipe_is_left_quietly_with_141(arguments, prose):
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv, env = [sys.executable, "-m", "runctl", *arguments], {**os.environ, "NO_COLOR": "1", "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, prose)
+
+
 def test_a_defect_is_called_a_defect_and_exits_3(monkeypatch, capsys):
     import typer
 

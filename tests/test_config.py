@@ -110,10 +110,21 @@ def test_overrides_are_typed_and_say_where_they_came_from(write):
     [
         ("training.batch_size=fast", "must be a valid integer, not 'fast' (--set training.batch_size=fast)"),
         ("training.batch_sise=4", "unknown key 'training.batch_sise'"),
+        ("a.b=1", "unknown key 'a' (--set a.b=1)"),
+        ("training.a.b=1", "unknown key 'training.a' (--set training.a.b=1)"),
+        ("command.cwd=x", "'command.argv' is missing (--set command.cwd=x)"),
+        ("task=nope", "(--set task=nope)"),
     ],
 )
-def test_a_wrong_override_is_refused_by_name(write, override, message):
-    assert any(message in problem.message for problem in problems(write("training: {epochs: 3}"), override))
+def test_a_wrong_override_is_refused_by_name_and_not_by_a_place_in_the_file(write, override, message):
+    (problem,) = problems(write("training: {epochs: 3}"), override)
+    assert message in problem.message
+    assert problem.file is None
+
+
+def test_what_is_wrong_in_the_file_is_not_blamed_on_an_override_beside_it(write):
+    (problem,) = problems(write("a: {c: 1}\ntraining: {epochs: 3}"), "a.b=1")
+    assert (problem.message, problem.line) == ("unknown key 'a'", 1)
 
 
 @pytest.mark.parametrize("override", ["training.batch_size", "=3", "a..b=1", "name.x=1"])

@@ -337,13 +337,28 @@ def test_a_secret_is_not_kept_however_it_is_written(text: str) -> None:
     assert kept.endswith("+after = 2\n")
 
 
-def test_earlier_runs_are_no_code(tmp_path: Path) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+@pytest.mark.parametrize("tracked", [True, False])
+def test_what_runctl_writes_is_no_code(tmp_path: Path, tracked: bool) -> None:
+    """In a project that is a folder of its repository: what lies beside it is still looked at."""
+    project, identity = tmp_path / "project", ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    own = [project / "runs/old/run.json", project / ".runctl/calibrations/x.json"]
+
+    def write(text: str) -> None:
+        for path in own:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    project.mkdir()
+    (tmp_path / "beside.py").write_text("depth = 1\n")
+    if tracked:
+        write("{}\n")
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "first"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
-    (tmp_path / "runs/old").mkdir(parents=True)
-    (tmp_path / "runs/old/run.json").write_text("{}\n")
-    assert code_version.read(tmp_path).dirty is False
+    write('{"new": 1}\n')
+    found = code_version.read(project)
+    assert (found.dirty, found.diff) == (False, "")
+    (tmp_path / "beside.py").write_text("depth = 2\n")
+    assert "+depth = 2" in code_version.read(project).diff
 
 
 def test_a_difference_that_git_could_not_give_in_time_is_noted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

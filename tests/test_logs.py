@@ -87,6 +87,13 @@ def test_the_story_of_a_run_has_its_progress_and_its_end(project: Path) -> None:
     assert {row["schema_version"] for row in rows} == {1}
 
 
+def test_an_event_at_an_impossible_time_is_told(project: Path) -> None:
+    run = make(project)
+    record.append_line(run.events, {"time": 1e300, "event": "attempt_started", "attempt": 1})
+    done = runctl("logs", "run")
+    assert (done.returncode, done.stdout) == (0, "(no such time) attempt 1 started\n"), done.stderr
+
+
 def test_the_story_of_a_foreign_program_has_what_it_wrote(project: Path) -> None:
     run = make(project, task="command", command={"argv": ["x"]})
     script = "import sys; sys.stdout.write('10%\\r50%\\rdone\\nno newline')"

@@ -12,8 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from frames import random_records
 
+from runctl.config.model import Encoding, Model
+from runctl.tasks.worldmodel import canary
 from runctl.tasks.worldmodel.canary import Head
+from runctl.tasks.worldmodel.encoding import columns
 from runctl.train import probe as probes
 
 CONFIG = """\
@@ -48,7 +52,7 @@ def test_a_probe_measures_judges_and_narrows_the_estimate(config: Path) -> None:
     found = json.loads(done.stdout)
     assert found["ok"]
     names = [check["name"] for check in found["checks"]]
-    assert {"evaluation", "batch", "parameters", "finite", "reload"} <= set(names)
+    assert {"evaluation", "batch", "parameters", "blind", "finite", "reload"} <= set(names)
     assert any(name.startswith("first loss") for name in names)
     measured = found["measurement"]
     assert measured["steps"] >= 20
@@ -118,14 +122,31 @@ def test_what_cannot_be_probed_says_why(config: Path, arguments: list[str], code
     assert "Traceback" not in done.stderr
 
 
-def heads(loss: float, shuffled: float, floor: float) -> SimpleNamespace:
+def test_a_model_that_reads_the_next_frame_is_not_blind() -> None:
+    from runctl.tasks.worldmodel.model import Predictions, WorldModel
+
+    class Leaky(WorldModel):
+        def forward(self, records, corrupt=None):
+            floats, ids = self.features(records)
+            hidden = self.norm(self.last_position(floats[:, 1:], ids[:, 1:]))
+            return Predictions({name: head(hidden) for name, head in self.heads.items()}, {})
+
+    encoding, shape = Encoding(), Model(d_model=32, n_layers=2, headdim=16, d_state=8)
+    layout = columns(encoding)
+    for batch in (1, 4):
+        records = random_records(encoding, batch, shape.context_len + 1)
+        assert canary.strays(WorldModel(encoding, shape, layout), records, layout) == 0
+        assert canary.strays(Leaky(encoding, shape, layout), records, layout) > 0
+
+
+def heads(loss: float, shuffled: float, floor: float, windows: int = 64) -> SimpleNamespace:
     """A loop with one head whose numbers are given: what the canary makes of them, not how they come about."""
     import torch
 
     head = Head("action", 400, loss, shuffled, floor)
     return SimpleNamespace(
-        order=SimpleNamespace(windows=lambda step: torch.arange(4)),
-        config=SimpleNamespace(training=SimpleNamespace(batch_size=4)),
+        order=SimpleNamespace(windows=lambda step: torch.arange(windows)),
+        config=SimpleNamespace(training=SimpleNamespace(batch_size=windows)),
         place=SimpleNamespace(device=torch.device("cpu")),
         job=SimpleNamespace(heads=lambda batch: [head], batch=lambda windows, validation: windows),
     )
@@ -139,3 +160,31 @@ def test_a_first_loss_far_from_guessing_is_not_sound(loss: float, sound: bool) -
 @pytest.mark.parametrize(("shuffled", "floor", "sound"), [(3.1, 3.0, [True]), (0.4, 3.0, [False]), (0.0, 0.01, [])])
 def test_a_head_that_does_well_on_wrong_targets_has_seen_the_answer(shuffled, floor, sound) -> None:
     assert [check.ok for check in probes._leaks(heads(3.0, shuffled, floor))] == sound
+
+
+def test_a_batch_of_one_says_nothing_about_leaks() -> None:
+    assert list(probes._leaks(heads(3.0, 0.0, 0.7, windows=1))) == []
+
+
+def test_a_probe_leaves_the_other_children_of_its_caller_alone(config: Path) -> None:
+    from runctl import probe
+
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(probe.ProbeFailed, match="nowhere"):
+            probe.probe(config, ["data.encoded=nowhere", "data.simulate=null"], seconds=1)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_of_probes_that_failed_only_the_newest_folders_are_kept(config: Path) -> None:
+    from runctl import probe
+
+    root = config.parent / ".runctl" / "probes"
+    for number in range(6):
+        (root / f"old-{number}").mkdir(parents=True)
+    with pytest.raises(probe.ProbeFailed):
+        probe.probe(config, ["data.encoded=nowhere", "data.simulate=null"], seconds=1)
+    assert len(list(root.iterdir())) == probe.KEEP

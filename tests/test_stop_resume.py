@@ -15,6 +15,7 @@ import pytest
 from fake_runs import FAKE, clean, events, in_state, make, pids, supervised, until
 from test_launch import runctl
 
+from runctl import config as configs
 from runctl import launch, pull, record, resume, status, stop, wait
 from runctl.backends import local
 from runctl.errors import CheckpointError, Exit, RefusedError, UsageError, WaitTimeout
@@ -118,6 +119,23 @@ def test_resume_without_a_checkpoint_says_that_it_starts_over(project: Path, mon
     os.kill(pids(run)[1], signal.SIGKILL)
     until(run, in_state("failed"))
     assert "no checkpoint was written, so it starts at step 0" in resume.plan(run).words
+
+
+def test_resume_refuses_to_start_over_where_only_damaged_checkpoints_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "_check_state", lambda *state: None)
+    (tmp_path / "q.yaml").write_text("data: {simulate: {games: 2}}\ntraining: {steps: 9}\n")
+    config = configs.load(tmp_path / "q.yaml").config
+    run = make(tmp_path)
+    record.write_json(run.run, record.read_json(run.run) | {"config": configs.to_effective(config)})
+    (run.checkpoints / "step-000000010").mkdir(parents=True)
+    (run.checkpoints / "damaged-step-000000020").mkdir()
+    with pytest.raises(UsageError, match=r"no whole checkpoint is left .*damaged-step-000000020, step-000000010$"):
+        resume.plan(run)
+    for path in run.checkpoints.iterdir():
+        path.rmdir()
+    assert "no checkpoint was written" in resume.plan(run).words
 
 
 def test_stop_says_what_is_at_stake_and_is_idempotent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

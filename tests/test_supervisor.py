@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import fake_runs
 import pytest
 from fake_runs import alive, events, in_state, make, pids, supervised, until
 
-from runctl import record
+from runctl import evidence, record
 from runctl.launch import write_start
+from runctl.supervisor import supervise
 from runctl.supervisor.verdict import Stop, judge, judge_lost
 
 ENDED = ("succeeded", "failed", "stopped")
@@ -192,7 +194,7 @@ def test_a_failed_program_is_explained_by_its_last_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "cwd", "why"),
     [
-        ("no-such-program", None, "no such program on PATH ("),
+        ("no-such-program", None, "no such program in the 2 folders of PATH; install it or name its path"),
         ("./train.sh", None, "there is no {project}/train.sh; correct command.argv or command.cwd"),
         ("true", "gone", "its folder {project}/gone does not exist; correct command.cwd"),
         ("./plain", None, "{project}/plain may not be executed; make it executable: chmod +x {project}/plain"),
@@ -200,8 +202,9 @@ def test_a_failed_program_is_explained_by_its_last_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_program_of_ones_own_that_cannot_be_started_is_named(
-    tmp_path: Path, program: str, cwd: str | None, why: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, cwd: str | None, why: str
 ) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     (tmp_path / "plain").touch(0o644)
     (tmp_path / "empty").write_text("hello")
     (tmp_path / "empty").chmod(0o755)
@@ -226,6 +229,20 @@ def test_an_earlier_attempt_without_a_record_gets_one_from_the_next(tmp_path: Pa
     assert first["state"] == "failed"
     assert "supervisor lost" in first["reason"]
     assert first["seconds"] < 30
+
+
+@pytest.mark.parametrize("moment", ["yesterday", 1e300, 10**400, None])
+def test_an_attempt_whose_events_have_no_possible_time_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: object
+) -> None:
+    monkeypatch.setattr(evidence, "life", lambda identity: evidence.Life.DEAD)
+    run = make(tmp_path)
+    record.append_line(run.events, {"time": moment, "event": "attempt_started", "attempt": 1})
+    assert supervise.close(run, 1) == 0
+    ended = record.read_json(run.attempt(1).exit)
+    assert ended["state"] == "failed"
+    assert 0 <= ended["seconds"] < 30
+    assert abs(ended["ended"] - time.time()) < 30
 
 
 def test_the_supervisor_needs_neither_pydantic_nor_rich_nor_torch() -> None:

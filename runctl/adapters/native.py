@@ -46,6 +46,8 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
     facts.put("run.metrics", metric_names.NAMES, "derived", "the task's validation")
     facts.put("training.tf32", False, "derived", "runctl's trainer keeps fp32 products exact")
     native_dataset.read(loaded.config, project, facts)
+    kind = "encoded" if loaded.config.data.encoded else "simulated"
+    facts.put("data.startup", f"{kind} {facts.get('data.frames') or 0}", "derived", "data")
     _length(loaded.config, facts)
     _model(loaded.config, facts)
     return loaded.document

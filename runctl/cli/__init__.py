@@ -49,7 +49,7 @@ HELP = """Take an ML training run from a YAML file to an accounted-for result.
 """
 EPILOG = (
     "Exit codes: 0 fine · 1 findings · 2 usage · 3 internal error · 4 refused by policy · 5 provider · "
-    "6 run failed or stopped · 7 run killed by a guard · 8 a wait timed out · 130 Ctrl-C."
+    "6 run failed or stopped · 7 run killed by a guard · 8 a wait timed out · 130 Ctrl-C · 141 closed pipe."
 )
 
 
@@ -58,7 +58,12 @@ def main() -> None:
     first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     completing = any(name.endswith("_COMPLETE") and "RUNCTL" in name for name in os.environ)
     chosen = ALIASES.get(first or "", first)
-    build([chosen] if chosen in COMMANDS and not completing else COMMANDS)(prog_name="runctl")
+    try:
+        build([chosen] if chosen in COMMANDS and not completing else COMMANDS)(prog_name="runctl")
+    except SystemExit as end:  # click and rich turn a closed pipe into exit 1, which means findings here
+        if isinstance(end.__context__, BrokenPipeError) or _reader_left():
+            raise SystemExit(Exit.CLOSED_PIPE) from None
+        raise
 
 
 def build(names: Any = COMMANDS) -> typer.Typer:
@@ -133,6 +138,18 @@ def _tell(error: RunctlError, as_json: bool | None) -> None:
     if as_json:
         view.print_json({**error.data, "error": error.to_json()})
     view.print_error(error)
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads what is still to be written to standard output; nothing more is tried there then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    except (OSError, ValueError, AttributeError):  # full, or closed from the start: that is another matter
+        pass
+    return False
 
 
 def _full_output(error: OSError) -> str | None:

@@ -49,7 +49,9 @@ def show(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: the schema is JSON.")] = False,
+) -> None:
     """Print the JSON schema of a config, for editors and CI.
 
     \b

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -64,7 +65,9 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
         overridden[key] = text
 
     problems = [_duplicate(duplicate) for duplicate in document.duplicates]
-    problems += [_located(document, aliased.moved, where, message, hint) for where, message, hint in aliased.problems]
+    problems += [
+        _located(document, aliased.moved, {}, where, message, hint) for where, message, hint in aliased.problems
+    ]
     config: RunConfig | None = None
     try:
         config = RunConfig.model_validate(data)
@@ -73,7 +76,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
             _problem(document, aliased.moved, overridden, details) for details in error.errors(include_url=False)
         ]
     if config is not None:
-        problems += _beyond_types(config, document, aliased.moved)
+        problems += _beyond_types(config, document, aliased.moved, overridden)
     if problems or config is None:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
     origins = dict(_origins(config, data, document, aliased.moved, overridden))
@@ -81,30 +84,34 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
 
 
 def _beyond_types(
-    config: RunConfig, document: yamldoc.Document, moved: dict[yamldoc.Path, yamldoc.Path]
+    config: RunConfig,
+    document: yamldoc.Document,
+    moved: dict[yamldoc.Path, yamldoc.Path],
+    overridden: dict[yamldoc.Path, str],
 ) -> list[Problem]:
     """What the types alone cannot say: names, tasks, and sections that a task needs."""
     from runctl import tasks
 
+    located = partial(_located, document, moved, overridden)
     problems = []
     if not RUN_NAME.fullmatch(config.name) or ".." in config.name:
         hint = "use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
-        problems.append(_located(document, moved, ("name",), f"{config.name[:60]!r} cannot be a run's name", hint))
+        problems.append(located(("name",), f"{config.name[:60]!r} cannot be a run's name", hint))
     if config.task not in tasks.names():
         known = ", ".join(tasks.names())
         hint = did_you_mean(config.task, tasks.names()) or "a program of your own is task: command"
-        problems.append(_located(document, moved, ("task",), f"unknown task '{config.task}'; known: {known}", hint))
+        problems.append(located(("task",), f"unknown task '{config.task}'; known: {known}", hint))
     if config.task == "command" and config.command is None:
         hint = "add: command: {argv: [python, train.py]}"
-        problems.append(_located(document, moved, ("task",), "task: command needs a command section", hint))
+        problems.append(located(("task",), "task: command needs a command section", hint))
     if config.task != "command" and config.declares is not None:
         hint = f"remove it: the model of task: {config.task} is described by its own sections"
-        problems.append(_located(document, moved, ("declares",), "declares is for task: command", hint))
+        problems.append(located(("declares",), "declares is for task: command", hint))
     for name in config.command.env if config.command else ():
         if re.search(r"(?i)api_?key|secret|token|passw|credential", name):
             hint = f"export {name} in your shell: the program inherits it, and no record keeps it"
             where = ("command", "env", name)
-            problems.append(_located(document, moved, where, f"command.env.{name} looks like a secret", hint))
+            problems.append(located(where, f"command.env.{name} looks like a secret", hint))
     return problems
 
 
@@ -134,10 +141,7 @@ def _problem(
         message = f"{dotted}: {text}" + ("" if "section" in text else f", not {_shown(details['input'])}")
         if details["type"] == "value_error":
             message = f"{dotted}: {text}"
-    for key, override in overridden.items():
-        if path[: len(key)] == key:
-            return Problem(f"{message} (--set {override})", None, None, None, hint, rule)
-    return _located(document, moved, path, message, hint, rule)
+    return _located(document, moved, overridden, path, message, hint, rule)
 
 
 def _as_argv(given: Any) -> str | None:
@@ -152,11 +156,19 @@ def _as_argv(given: Any) -> str | None:
 def _located(
     document: yamldoc.Document,
     moved: dict[yamldoc.Path, yamldoc.Path],
+    overridden: dict[yamldoc.Path, str],
     path: yamldoc.Path,
     message: str,
     hint: str | None,
     rule: str = "CF100",
 ) -> Problem:
+    """The problem where it was made: by an override that set this value or brought in its section, or in the file."""
+    starts = [path[:depth] for depth in range(1, len(path) + 1)]
+    in_file = max((len(start) for start in starts if moved.get(start, start) in document.keys), default=0)
+    for key, override in overridden.items():
+        shared = sum(start == key[: len(start)] for start in starts)
+        if shared == len(key) or shared > in_file:
+            return Problem(f"{message} (--set {override})", None, None, None, hint, rule)
     position = document.position(moved.get(path[:2], path))
     return Problem(message, position.file, position.line, position.column, hint, rule)
 

@@ -2,11 +2,12 @@
 
 They lie in the project, one small file for each probe and each attempt, so that no two writers meet:
 
-    .runctl/calibrations/<shape>-<device>-<kind>-<name>-<attempt>.json
+    .runctl/calibrations/<shape>+<device>+<kind>+<name>+<attempt>.json
 
 An estimate prefers a measurement of this shape on this device; then one of another shape on the same device,
 scaled by the arithmetic; then a stated model (`estimate/time_.py`). A file that is damaged, or holds a number that
-cannot be, is set aside and said; that of a run is made again from the run's own copy.
+cannot be, is set aside and said; that of a run is made again from the run's own copy. What another version of
+runctl wrote is left alone.
 """
 
 from __future__ import annotations
@@ -23,22 +24,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runctl import record
+from runctl.errors import RunctlError, UsageError
+from runctl.filekind import other_than_file
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
 
 SCHEMA_VERSION = 1
+RECENT = 5
 KEEP = 200  # files; the oldest go first
-_NAME = re.compile(r"(?P<shape>[0-9a-f]{12})-.*-run-(?P<run>.+)-(?P<attempt>\d+)\.json")
+LEAST = 1e-9  # of what cannot be zero
+MOST_SECONDS = 1e9
+MOST = 1e30
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One calibration. Durations are seconds, sizes bytes; None is what was not measured.
 
-    `step_seconds` is the mean of `steps` optimizer steps after the first few, and `spread` how sure it is (two standard
-    errors over blocks of steps, as a share of the mean; `train/timing.py`). `flops` are those of one optimizer
-    step. `load` is the machine's load average while it was measured, its own share included.
+    `step_seconds` is the mean of `steps` optimizer steps after the first few, and `spread` how sure it is (two
+    standard errors over blocks of steps, as a share of the mean; `train/timing.py`). A step takes `examples` windows
+    on average and `flops`. `startup_data` says on what the start-up depends. `load` is the machine's load average
+    while it was measured, its own share included.
     """
 
     kind: str
@@ -50,9 +57,10 @@ class Measurement:
     steps: int
     step_seconds: float
     spread: float
-    examples: int
+    examples: float
     flops: float
     startup_seconds: float
+    startup_data: str = ""
     step_p10_seconds: float | None = None
     step_p50_seconds: float | None = None
     step_p90_seconds: float | None = None
@@ -135,7 +143,7 @@ def cpu_device(threads: int | None) -> str:
 
 
 def parse(data: Any) -> Measurement:
-    """Check a record; raises ValueError that says which number cannot be."""
+    """Check a record; raises ValueError that says which part cannot be."""
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
         raise ValueError("it is no calibration of this version")
     known = Measurement.__dataclass_fields__
@@ -143,13 +151,16 @@ def parse(data: Any) -> Measurement:
         found = Measurement(**{key: value for key, value in data.items() if key in known})
     except TypeError:
         raise ValueError("a part is missing") from None
-    texts = {"kind": found.kind, "name": found.name, "device": found.device}
-    if any(not isinstance(value, str) or not value for value in texts.values()):
-        raise ValueError("kind, name and device must be texts")
+    for key in ("kind", "name", "device", "startup_data"):
+        text = getattr(found, key)
+        if not isinstance(text, str) or not (text or key == "startup_data"):
+            raise ValueError(f"{key} is no text")
+        if len(text) > 200 or not text.isprintable():
+            raise ValueError(f"{key} is no text that a name can be")
     if not isinstance(found.shape, dict) or not isinstance(found.versions, dict):
         raise ValueError("its shape is no mapping")
     for key in ("steps", "step_seconds", "examples", "flops", "created"):
-        _number(key, getattr(found, key), above_zero=True)
+        _number(key, getattr(found, key), least=LEAST)
     for key in ("attempt", "spread", "startup_seconds"):
         _number(key, getattr(found, key))
     for key, about in known.items():
@@ -158,11 +169,13 @@ def parse(data: Any) -> Measurement:
     return found
 
 
-def _number(key: str, value: Any, *, above_zero: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+def _number(key: str, value: Any, *, least: float = 0.0) -> None:
+    """A number that a measurement can give: finite, not negative, and no more than anything lasts or holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise ValueError(f"{key} is no number")
-    if value < 0 or (above_zero and value == 0):
-        raise ValueError(f"{key} is {value}")
+    most = MOST_SECONDS if key.endswith("_seconds") else MOST
+    if not least <= value <= most:
+        raise ValueError(f"{key} is {f'below {least:g}' if value < least else f'above {most:g}'}")
 
 
 def to_json(measurement: Measurement) -> dict[str, Any]:
@@ -170,12 +183,18 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
 
 
 def save(project: Path, measurement: Measurement) -> Path:
-    """Write a calibration; it takes the place of an earlier one of the same attempt. Raises OSError."""
+    """Write a calibration; it takes the place of an earlier one of the same attempt. Raises OSError, and UsageError
+    where something else has the folder's name."""
     place = folder(project)
-    place.mkdir(parents=True, exist_ok=True)
+    record.own(project)
+    try:
+        place.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{place} is no folder", hint="calibrations are kept there: move it away") from None
     device = re.sub(r"[^a-z0-9]+", "-", measurement.device.lower()).strip("-")[:40]
+    device += f"-{digest({'device': measurement.device})[:4]}"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", measurement.name)[:100]
-    file = place / f"{measurement.digest}-{device}-{measurement.kind}-{name}-{measurement.attempt}.json"
+    file = place / "+".join((measurement.digest, device, measurement.kind, name, f"{measurement.attempt}.json"))
     record.write_json(file, to_json(measurement))
     files = sorted(place.glob("*.json"), key=_modified)
     for old in files[: max(0, len(files) - KEEP)]:
@@ -187,29 +206,41 @@ def load(project: Path) -> tuple[list[Measurement], list[str]]:
     """(every calibration of the project, newest first; what was wrong with others and what became of them)."""
     found, notes = [], []
     for file in sorted(folder(project).glob("*.json")):
+        if kind := other_than_file(file):
+            notes.append(f"calibration {file.name} is left out: it is {kind}")
+            continue
         try:
-            found.append(parse(json.loads(file.read_text("utf-8"))))
-        except (OSError, ValueError, RecursionError) as error:
+            data = json.loads(file.read_text("utf-8"))
+            if isinstance(data, dict) and data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+                notes.append(f"calibration {file.name} is left out: it is of another version of runctl")
+                continue
+            found.append(parse(data))
+        except OSError as error:
+            notes.append(f"calibration {file.name} is left out: {error.strerror}")
+        except (ValueError, RecursionError) as error:
             why = "it is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
-            made = _mend(project, file)
-            notes.append(f"calibration {file.name} is damaged ({why}): {'made again' if made else 'set aside'}")
+            made, became = _mend(project, file)
+            notes.append(f"calibration {file.name} is damaged ({why}): {became}")
             found += [made] if made else []
     return sorted(found, key=lambda one: one.created, reverse=True), notes
 
 
-def _mend(project: Path, file: Path) -> Measurement | None:
-    """Set a damaged file aside; make that of a run again from the copy in the run's own folder."""
+def _mend(project: Path, file: Path) -> tuple[Measurement | None, str]:
+    """Set a damaged file aside; make that of a run again from the copy in the run's own folder. What became of it."""
     try:
         file.replace(file.with_suffix(".damaged"))
-        match = _NAME.fullmatch(file.name)
-        if match is None:
-            return None
-        run = record.RunDir(record.runs_root(project) / match["run"])
-        measurement = parse(record.read_json(run.attempt(int(match["attempt"])).measured))
+    except OSError as error:
+        return None, f"left out, for it cannot be set aside: {error.strerror}"
+    parts = file.stem.split("+")
+    if len(parts) != 5 or parts[2] != "run" or not parts[4].isdigit():
+        return None, "set aside"
+    try:
+        run = record.RunDir(record.runs_root(project) / record.check_name(parts[3]))
+        measurement = parse(record.read_json(run.attempt(int(parts[4])).measured))
         save(project, measurement)
-    except (OSError, ValueError):
-        return None
-    return measurement
+    except (OSError, ValueError, RunctlError):
+        return None, "set aside"
+    return measurement, "made again"
 
 
 def _modified(file: Path) -> float:
@@ -219,16 +250,23 @@ def _modified(file: Path) -> float:
         return 0.0
 
 
+def same(all_of: list[Measurement], shape: Mapping[str, Any], device: str, examples: float) -> list[Measurement]:
+    """Of the newest five of this very shape on this very device the one that measured longest, before the others: the
+    first steps of a run that goes on must not outweigh a whole one. Where the data are fewer than a batch, a step is
+    another one: its windows must be as many, within a twentieth."""
+    wanted = digest(shape)
+    found = [
+        one
+        for one in all_of
+        if one.digest == wanted and one.device == device and abs(one.examples - examples) <= 0.05 * examples
+    ]
+    return sorted(found[:RECENT], key=lambda one: one.steps * one.step_seconds, reverse=True)
+
+
 def of_shape(all_of: list[Measurement], shape: Mapping[str, Any]) -> list[Measurement]:
     """Those of this very shape on any device, newest first: what says that it has run before."""
     wanted = digest(shape)
     return [one for one in all_of if one.digest == wanted]
-
-
-def same(all_of: list[Measurement], shape: Mapping[str, Any], device: str) -> list[Measurement]:
-    """Those of this very shape on this very device, newest first."""
-    wanted = digest(shape)
-    return [one for one in all_of if one.digest == wanted and one.device == device]
 
 
 def nearest(all_of: list[Measurement], shape: Mapping[str, Any], device: str, flops: float) -> Measurement | None:

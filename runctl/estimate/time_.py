@@ -32,7 +32,7 @@ CPU_FLOPS = (2e9, 6e10)  # per thread: an old core of a busy machine; AVX-512 (5
 CPU_BF16 = 2.2  # at best, against fp32, where the processor multiplies bf16 (measured 1.6 to 2.1)
 CPU_LAYER = (0.0002, 0.01)  # seconds of a layer in a forward and backward pass whatever its size
 CPU_SETUP = (2.0, 8.0, 60.0)  # importing torch, opening or simulating the data
-STEADY = 0.06  # a measured pace is never trusted to less: machines drift
+STEADY = 0.12  # a measured pace is never trusted to less: what shares a machine comes and goes
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,13 @@ def times(every: Every | None, work: Work, step_seconds: float) -> int:
     return int((work.steps - 1) // interval)
 
 
-def measured(one: Measurement) -> Pace:
-    """The pace of this shape on this device, as it was measured."""
+def measured(one: Measurement, data: str = "") -> Pace:
+    """The pace of this shape on this device, as it was measured; `data` is what this start-up depends on."""
     half = max(STEADY, one.spread)
     window = one.validation_window_seconds
     load = "" if one.load is None else f", load {one.load:.1f}"
     return Pace(
-        startup=_around(one.startup_seconds, 0.25),
+        startup=_startup(one, data),
         step=_around(one.step_seconds, half),
         validation_window=_around(window, 0.2) if window else _share(one),
         checkpoint=_around((one.checkpoint_stall_seconds or 0.0), 0.5),
@@ -130,7 +130,7 @@ def measured(one: Measurement) -> Pace:
     )
 
 
-def scaled(one: Measurement, work: Work) -> Pace:
+def scaled(one: Measurement, work: Work, data: str = "") -> Pace:
     """The pace of another shape on the same device, by the ratio of the arithmetic. The further apart the shapes,
     the wider: small steps spend their time on what does not scale."""
     ratio = work.flops / one.flops
@@ -143,7 +143,7 @@ def scaled(one: Measurement, work: Work) -> Pace:
     middle = math.sqrt(low * high)
     window = [value / max(1, work.examples) for value in (low, middle, high)]
     return Pace(
-        startup=(one.startup_seconds * 0.5, one.startup_seconds, one.startup_seconds * 3),
+        startup=_startup(one, data),
         step=(low, middle, high),
         validation_window=(window[0] / 4, window[1] / 2.5, window[2]),
         checkpoint=_around(one.checkpoint_stall_seconds or 0.0, 0.9),
@@ -180,6 +180,18 @@ def _modelled(work: Work, slow: float, fast: float, layer: tuple[float, float], 
         checkpoint=(0.0, 0.5, 5.0),
         basis=basis,
     )
+
+
+def _startup(one: Measurement, data: str) -> Triple:
+    """As it was, where the data are the same; else in proportion to the frames that must be simulated, and wide."""
+    if data == one.startup_data:
+        return _around(one.startup_seconds, 0.25)
+    kinds = [text.partition(" ") for text in (data, one.startup_data)]
+    frames = [float(count) if count.isdigit() else 0.0 for _, _, count in kinds]
+    likely = one.startup_seconds
+    if kinds[0][0] == kinds[1][0] == "simulated" and all(frames):
+        likely = min(likely, CPU_SETUP[0]) + max(0.0, likely - CPU_SETUP[0]) * frames[0] / frames[1]
+    return min(likely, CPU_SETUP[0]), likely, 2 * likely + CPU_SETUP[1]
 
 
 def _around(value: float, share: float) -> Triple:

@@ -25,7 +25,8 @@ def work(facts: Facts) -> Work:
     per_epoch = facts.get("run.steps_per_epoch", steps)
     windows = facts.get("data.train_windows")
     if windows is not None and per_epoch:
-        examples = min(examples, max(1.0, windows / per_epoch))  # an epoch's last step takes what is left
+        mean = windows / per_epoch if steps >= per_epoch else windows
+        examples = min(examples, max(1.0, mean))  # an epoch's last step takes what is left
     paid = facts.get("compute.backend") != "local"
     return Work(
         steps=steps,
@@ -51,12 +52,12 @@ def pace(facts: Facts, todo: Work, project: Path) -> Pace:
         facts.put("calibration.notes", notes, "measurement")
         facts.put("calibration.before", calibration.of_shape(known, shape), "measurement")
     if device is not None and shape is not None:
-        if found := calibration.same(known, shape, device):
+        if found := calibration.same(known, shape, device, todo.examples):
             facts.put("estimate.pace", "measured", "measurement")
-            return time_.measured(found[0])
+            return time_.measured(found[0], facts.get("data.startup", ""))
         if near := calibration.nearest(known, shape, device, todo.flops):
             facts.put("estimate.pace", "scaled", "measurement")
-            return time_.scaled(near, todo)
+            return time_.scaled(near, todo, facts.get("data.startup", ""))
     facts.put("estimate.pace", "assumed", "derived")
     if facts.need("gpu.used"):
         return _gpu(facts, todo)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runctl import evidence
+from runctl.units import counted
 
 TERMINAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a terminal or its end sends to a whole group
 _PR_SET_PDEATHSIG = 1
@@ -26,11 +27,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 10.0
 
 
-def start(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+def start(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, adopt: bool = True
+) -> subprocess.Popen[bytes]:
     """Start the trainer, its output straight into `log`. Call it from the main thread: the kernel watches the
-    thread that forks. Raises OSError if the program cannot be started."""
+    thread that forks. `adopt` makes this process the parent of whatever the trainer loses: a supervisor's business.
+    Raises OSError if the program cannot be started."""
     library = _prctl()
-    if library is not None:
+    if library is not None and adopt:
         library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     parent = os.getpid()
 
@@ -60,7 +64,8 @@ def cannot_start(error: Exception, program: str, cwd: Path, env: Mapping[str, st
         return f"{named}: its folder {cwd} does not exist; correct command.cwd"
     code = getattr(error, "errno", None)
     if code == errno.ENOENT and os.sep not in program:
-        return f"{named}: no such program on PATH ({env.get('PATH', os.defpath)}); install it or name its path"
+        folders = counted(len(env.get("PATH", os.defpath).split(os.pathsep)), "folder")
+        return f"{named}: no such program in the {folders} of PATH; install it or name its path"
     path = cwd / program
     if code == errno.ENOENT and path.exists():
         return f"{named}: the interpreter that its first line names does not exist"

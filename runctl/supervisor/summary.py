@@ -127,6 +127,12 @@ def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
     return found
 
 
+def damaged(run: record.RunDir) -> list[str]:
+    """The names of the checkpoints that are not whole, those that a resume has set aside among them."""
+    lost = [folder.name for folder in run.checkpoints.glob("step-*") if _whole(folder) is None]
+    return sorted([*lost, *(folder.name for folder in run.checkpoints.glob("damaged-step-*"))])
+
+
 def newest_checkpoint(run: record.RunDir) -> dict[str, Any] | None:
     """Step and time of the newest whole checkpoint, without a look at the older ones."""
     folders = sorted(run.checkpoints.glob("step-*"), reverse=True)

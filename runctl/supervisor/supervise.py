@@ -72,8 +72,9 @@ def _close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
     result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
     asked = any(row.get("event") == "stop_requested" for row in rows)
     verdict = judge_lost(result, stop_requested=asked, rebooted=life is evidence.Life.REBOOTED)
-    signs = [row.get("time") for row in rows] + [beat.get("time") if isinstance(beat, dict) else None]
-    times = [float(sign) for sign in signs if isinstance(sign, int | float)]
+    now = time.time()
+    signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
+    times = [sign for sign in signs if 0 < sign <= now] or [now]
     _write_end(run, number, verdict, None, result, times[0], max(times) - times[0])
     return True
 

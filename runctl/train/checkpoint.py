@@ -146,9 +146,9 @@ def load(path: Path, identity: Mapping[str, str]) -> Loaded:
 
 
 def load_newest(run: record.RunDir, identity: Mapping[str, str]) -> Loaded | None:
-    """The newest whole checkpoint, which `latest` names from then on, or None if there are none. Damaged ones are
-    set aside. Raises CheckpointError if all are damaged (a run never starts over by itself) or the newest whole one
-    is foreign."""
+    """The newest whole checkpoint, which `latest` names from then on, or None if there never was one. Damaged ones
+    are set aside. Raises CheckpointError if all are damaged, now or by an earlier look (a run never starts over by
+    itself), or the newest whole one is foreign."""
     passed: list[PassedOver] = []
     for path in reversed(folders(run)):
         try:
@@ -160,10 +160,12 @@ def load_newest(run: record.RunDir, identity: Mapping[str, str]) -> Loaded | Non
         if passed or _latest(run) != path.name:
             record.write_text(run.latest, path.name + "\n")
         return replace(found, passed_over=tuple(passed))
-    if passed:
+    if aside_before := sorted(path.name for path in run.checkpoints.glob("damaged-step-*")):
+        why = [one.why for one in passed] or [f"{', '.join(aside_before)} were found damaged before"]
         raise CheckpointError(
-            f"no whole checkpoint is left in {run.checkpoints}: {'; '.join(one.why for one in passed)}",
-            hint="restore one from a copy, or launch a new run; this one does not start over by itself",
+            f"no whole checkpoint is left in {run.checkpoints}: {'; '.join(why)}",
+            hint="restore one from a copy, delete the damaged ones to start over on purpose, or launch a new run; "
+            "this one does not start over by itself",
         )
     return None
 

@@ -61,5 +61,11 @@ class Job(Protocol):
     def expected(self) -> Mapping[str, Any]:
         """What the config promises of `batch` (its shape) and `parameters` (their number): a probe compares."""
 
+    def startup_data(self) -> str:
+        """What the start-up depends on besides the model: two runs of which it is equal start up alike."""
+
+    def strays(self, batch: Tensor) -> float:
+        """By how much predictions change with what the model must not see of a batch; 0 if it sees none of it."""
+
     def heads(self, batch: Tensor) -> Sequence[Head]:
         """The category heads on one batch, as a probe judges them; draws no random numbers."""

@@ -103,11 +103,13 @@ class Loop:
         self.notes: list[str] = []
         self.rate = Rate()
         self.timing = Timing()
+        self.windows = 0  # of the last step
 
     def run(self) -> Outcome:
         self.resume()
         self.rehearse()
         self.place.heartbeat.phase("training", "; ".join(self.notes))
+        self.timing.go()
         if self.state.step and self.owes_validation() and self.validate():
             self.save()  # once more, with the value that it is kept by
         self.job.model.train()
@@ -191,12 +193,13 @@ class Loop:
         state.optimizer.zero_grad(set_to_none=True)
         state.sums.add(state.step, parts, norm)
         self.rate.add(len(chosen))
+        self.windows = len(chosen)
 
     def after_step(self) -> None:
         step, total = self.state.step, self.plan.total_steps
         if step == 1 or step % self.config.training.log_every == 0 or step == total:
             self.log()
-        self.timing.step()
+        self.timing.step(self.windows)
         now = time.monotonic()
         improved = self.validate() if step == total or self.validate_every.due(step, now) else False
         if saved := self.writer.poll():
@@ -229,6 +232,7 @@ class Loop:
         """Measure on the held-out windows; returns whether the metric that checkpoints are kept by is the best yet."""
         state = self.state
         state.sums.check(state.step)  # waits for the steps: still training
+        self.timing.wait()
         with self.rate.paused():
             improved = self.measure()
         self.timing.go()
@@ -282,6 +286,7 @@ class Loop:
         state.sums.check(state.step)
         if not state.finite():
             raise NonFinite("weights", state.step)
+        self.timing.wait()
         began = time.monotonic()
         with self.rate.paused():
             self.write(wait=wait)

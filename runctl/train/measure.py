@@ -29,7 +29,10 @@ def measurement(
     if not timing.enough:
         return None
     config, device = loop.config, loop.place.device
-    examples = min(loop.plan.step_windows, loop.plan.windows)
+    examples = timing.step_examples()
+    flops = parameters.flops(config.encoding, config.model)
+    if config.training.activation_checkpointing:
+        flops += parameters.recompute_flops(config.encoding, config.model)
     p10, p50, p90 = timing.quantiles()
     reserved = None
     if device.type == "cuda":
@@ -46,8 +49,9 @@ def measurement(
         step_seconds=timing.step_seconds(),
         spread=timing.spread(),
         examples=examples,
-        flops=float(examples * parameters.flops(config.encoding, config.model)),
+        flops=examples * flops,
         startup_seconds=timing.startup or 0.0,
+        startup_data=loop.job.startup_data() if hasattr(loop.job, "startup_data") else "",
         step_p10_seconds=p10,
         step_p50_seconds=p50,
         step_p90_seconds=p90,

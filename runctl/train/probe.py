@@ -30,6 +30,7 @@ VALIDATION_SECONDS = 3.0
 AGAIN = 2  # steps that are run again after a reload
 UNTRAINED = (0.6, 1.5)  # a head's first loss, as a share of ln V; and half a nat above
 LEAK = 0.9  # a shuffled loss below this share of the targets' entropy
+FEWEST = 32  # windows: in a batch of less, chance may look like a leak
 TINY = 0.05  # nats: the targets of a batch are nearly all the same, and say nothing
 CLOSE = 1e-3  # how far losses may lie apart after a reload on CUDA, whose sums have no fixed order
 
@@ -54,6 +55,7 @@ def probe(job: Job, config: RunConfig, place: Place, seconds: float) -> Outcome:
         checks.append(Check("evaluation", True, "one batch of held-out windows was evaluated"))
         checks += _promises(loop)
         checks += _first_loss(loop)
+        checks.append(_blind(loop))
         timing = _steps(loop, seconds)
         checks.append(_finite(loop))
         checks += _leaks(loop)
@@ -79,7 +81,7 @@ def probe(job: Job, config: RunConfig, place: Place, seconds: float) -> Outcome:
 def _promises(loop: Loop) -> Iterator[Check]:
     """Whether batch and model are what the config says."""
     wanted = loop.job.expected()
-    batch = loop.job.batch(loop.order.windows(0)[: loop.config.training.batch_size], validation=False)
+    batch = loop.job.batch(_some(loop), validation=False)
     shapes = {"batch": list(batch.shape), "parameters": sum(one.numel() for one in loop.parameters)}
     for name, expected in wanted.items():
         said = f"{_shown(shapes[name])}, as the config says"
@@ -97,18 +99,33 @@ def _first_loss(loop: Loop) -> Iterator[Check]:
         yield Check(f"first loss, {head.name}", low <= head.loss <= high, said, fix)
 
 
+def _blind(loop: Loop) -> Check:
+    """Whether the model sees the frame that it is to predict."""
+    with torch.random.fork_rng(devices=[loop.place.device] if loop.place.device.type == "cuda" else []):
+        strayed = loop.job.strays(loop.job.batch(_some(loop), validation=False))
+    said = "another next frame, with the same controllers, changes no prediction"
+    if strayed:
+        said = f"another next frame, with the same controllers, changes predictions by up to {strayed:.3g}"
+    return Check("blind", strayed == 0, said, "the answer is among the inputs: look at how a window is cut")
+
+
 def _leaks(loop: Loop) -> Iterator[Check]:
-    """Whether a head does better on wrong targets than is possible."""
+    """Whether a head does better on wrong targets than is possible: then its loss does not look at them."""
     for head in _heads(loop):
-        if head.floor < TINY:
+        if head.floor < TINY or len(_some(loop)) < FEWEST:
             continue
         said = f"{head.shuffled:.3f} nats on the targets of other windows, whose entropy is {head.floor:.3f}"
-        fix = "the loss sees the answer without the model: look at how targets and inputs are cut from a window"
+        fix = "the loss does not depend on the targets: look at what it compares"
         yield Check(f"no leak, {head.name}", head.shuffled >= LEAK * head.floor, said, fix)
 
 
+def _some(loop: Loop) -> torch.Tensor:
+    """The windows of the first forward pass."""
+    return loop.order.windows(0)[: loop.config.training.batch_size]
+
+
 def _heads(loop: Loop) -> list[Head]:
-    windows = loop.order.windows(0)[: loop.config.training.batch_size]
+    windows = _some(loop)
     with torch.random.fork_rng(devices=[loop.place.device] if loop.place.device.type == "cuda" else []):
         return list(loop.job.heads(loop.job.batch(windows, validation=False)))
 
@@ -123,15 +140,16 @@ def _steps(loop: Loop, seconds: float) -> Timing:
     until = max(BORN + SHARE * seconds, now + LEAST_SHARE * seconds)
     while not loop.place.control.stopping:
         loop.step()
-        timing.step()
-        if loop.state.step % 16 == 0 or loop.state.step == ENOUGH + WARM_UP:
+        if loop.state.step % 16 == 0 or loop.state.step in (WARM_UP, WARM_UP + ENOUGH):
             _wait(loop)
+        timing.step(loop.windows)
         loop.show()
         heartbeat.beat()
         if timing.enough and time.monotonic() >= until:
             break
     loop.place.control.check()
     _wait(loop)
+    timing.wait()
     return timing
 
 
@@ -163,7 +181,6 @@ def _reload(loop: Loop, timing: Timing) -> tuple[Check, dict[str, Any]]:
     loop.place.heartbeat.phase("checkpointing", "probing")
     began = time.monotonic()
     loop.save()
-    timing.stall.append(time.monotonic() - began)
     loop.writer.wait(loop.place.heartbeat.beat)
     timing.write.append(time.monotonic() - began)
     step = loop.state.step

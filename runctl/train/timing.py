@@ -28,6 +28,7 @@ class Timing:
     def __init__(self) -> None:
         self.startup: float | None = None
         self.steps = 0
+        self.examples = 0
         self.seconds = 0.0
         self.data_seconds = 0.0
         self.validated = 0
@@ -54,8 +55,16 @@ class Timing:
         """Time that the running step waited for its windows."""
         self._data += seconds
 
-    def step(self) -> None:
-        """One optimizer step has ended."""
+    def wait(self) -> None:
+        """The device was waited for after the last step: that belongs to the steps as well."""
+        now = time.monotonic()
+        if self.steps:
+            self.seconds += now - self._last
+            self._block = (self._block[0], self._block[1] + now - self._last)
+        self._last = now
+
+    def step(self, examples: int = 1) -> None:
+        """One optimizer step over so many windows has ended."""
         now = time.monotonic()
         seconds, self._last = now - self._last, now
         waited, self._data = self._data, 0.0
@@ -63,6 +72,7 @@ class Timing:
             self._skipped += 1
             return
         self.steps += 1
+        self.examples += examples
         self.seconds += seconds
         self.data_seconds += waited
         self._recent.append(seconds)
@@ -95,6 +105,10 @@ class Timing:
     def step_seconds(self) -> float:
         """The mean over all counted steps."""
         return self.seconds / self.steps
+
+    def step_examples(self) -> float:
+        """Windows of a step, on average: an epoch's last step takes what is left."""
+        return self.examples / self.steps
 
     def spread(self) -> float:
         """How sure the mean is, as a share of it: two standard errors over the blocks, where four neighbours count as

@@ -16,6 +16,7 @@ from torch import Tensor
 from runctl.config import RunConfig
 from runctl.config.model import LossWeights
 from runctl.tasks.worldmodel import losses
+from runctl.tasks.worldmodel.encoding import BYTES, CONTROLLER, Layout
 from runctl.tasks.worldmodel.model import WorldModel
 from runctl.tasks.worldmodel.targets import PREDICTED_IDS
 
@@ -46,6 +47,25 @@ def expected(config: RunConfig, record_bytes: int, train_windows: int) -> dict[s
         "batch": [rows, config.model.context_len + 1, record_bytes],
         "parameters": parameters.count(config.encoding, config.model),
     }
+
+
+def strays(model: WorldModel, records: Tensor, layout: Layout) -> float:
+    """The largest change of an output where the next frame of records (B, K+1, R) is another window's, except for
+    its controllers, which the model is given. The model is in eval mode for it."""
+    other = records.clone()
+    other[:, -1] = records[:, -1].roll(1, 0) if len(records) > 1 else records[:, 0]
+    for column in layout.columns:
+        if column.field in CONTROLLER:
+            bytes_ = slice(column.offset, column.offset + BYTES[column.dtype])
+            other[:, -1, bytes_] = records[:, -1, bytes_]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            one, two = model(records), model(other)
+    finally:
+        model.train(training)
+    return max(float((one.outputs[name] - two.outputs[name]).abs().max()) for name in one.outputs)
 
 
 def heads(model: WorldModel, records: Tensor, weights: LossWeights) -> list[Head]:

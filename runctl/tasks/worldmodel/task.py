@@ -41,7 +41,8 @@ class WorldModelJob:
         self._starts = [torch.from_numpy(places) for places in starts]
         kind = ", simulated" if data.manifest["simulated"] else ""
         self.data_source = f"{data.path} ({len(data.games)} games, {len(data.records)} frames{kind})"
-        self._record_bytes = data.records.shape[1]
+        self._record_bytes, self._layout = data.records.shape[1], data.layout
+        self._startup_data = f"{'encoded' if config.data.encoded else 'simulated'} {len(data.records)}"
         self.identity = _identity(config, data)
         self.model = WorldModel(
             config.encoding,
@@ -79,6 +80,12 @@ class WorldModelJob:
 
     def expected(self) -> dict[str, object]:
         return canary.expected(self.config, self._record_bytes, self.train_windows)
+
+    def startup_data(self) -> str:
+        return self._startup_data
+
+    def strays(self, batch: Tensor) -> float:
+        return canary.strays(self.model, batch, self._layout)
 
     def heads(self, batch: Tensor) -> list[canary.Head]:
         return canary.heads(self.model, batch, self.config.loss_weights)
