@@ -346,7 +346,7 @@ def test_a_small_run_on_ones_own_gpu_is_only_noted(tmp_path: Path) -> None:
 def test_a_batch_that_no_machine_holds_is_refused_on_the_cpu(tmp_path: Path) -> None:
     many = "data: {simulate: {games: 100000, seconds: 60}}\ntraining: {steps: 10, batch_size: 10000000}\n"
     assert severities(report(tmp_path, many), "ME104") == ["error"]
-    few = report(tmp_path, many.replace("100000", "4"))  # then a batch is no larger than the data
+    few = report(tmp_path, many.replace("games: 100000", "games: 4"))  # then a batch is no larger than the data
     assert (severities(few, "ME104"), severities(few, "DA111")) == ([], ["warning"])
     container = "training: {steps: 10, batch_size: 4096, device: cpu}\n"
     container += "compute: {backend: modal, cpu: 4, memory: 512MiB}\n"
