@@ -49,12 +49,15 @@ def runctl(folder: Path, *arguments: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, choices=SHAPES, required=True)
+    parser.add_argument("--shape", type=int, choices=SHAPES, help="without it: the first, for about a minute")
     parser.add_argument("--steps", type=int, help="instead of a quarter of an hour's")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--probe", default="60s")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    short = options.shape is None
+    if short:
+        options.shape, options.steps, options.probe = 1, options.steps or 400, "20s"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "runctl.yaml").write_text("policy: {}\n")
@@ -89,7 +92,7 @@ def main() -> None:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(row, indent=2) + "\n")
-    sys.exit(0 if row["inside"] and row["inside_unprobed"] else 1)
+    sys.exit(0 if short or (row["inside"] and row["inside_unprobed"]) else 1)
 
 
 if __name__ == "__main__":
