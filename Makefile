@@ -21,9 +21,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-## bench: the benchmarks, each side by side with its peer
+## bench: the benchmarks, each side by side with its peer; those for a GPU are in docs/gpu-checks.md
+BENCHMARKS := $(filter-out benchmarks/gpu_%,$(wildcard benchmarks/*.py))
 bench: $(VENV)/.test
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 ## docs: regenerate the pages that are made from the code
 docs: $(VENV)/.test

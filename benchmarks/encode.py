@@ -24,11 +24,14 @@ FLAGS = ("projectiles", "state_flags", "hitstun")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="replays; without it there is nothing to measure")
     parser.add_argument("--workers", type=int, default=encode.cpu_count())
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.folder is None:
+        print("no folder of replays was given: nothing measured")
+        return
     rows = [measure(options.folder, options.workers, options.repeat, flags=flags) for flags in (False, True)]
     if options.json:
         print(json.dumps({"schema_version": 1, "rows": rows}, indent=2))
