@@ -57,10 +57,11 @@ def command(
       runctl launch configs/big.yaml --allow CK101 --because "ten minutes, cheaper to repeat"
     """
     from runctl import launch, view
+    from runctl.cli._durations import seconds
     from runctl.cli._follow import start_and_follow
     from runctl.view import report, runs
 
-    quiet = _seconds(wait_for_start)
+    quiet = seconds(wait_for_start, "--wait-for-start")
     plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because))
     report.compact(plan.findings)
     for note in plan.notes:
@@ -108,13 +109,3 @@ def _allowed(allow: list[str] | None, because: list[str] | None) -> list[Allowed
             hint='write: --allow RULE --because "why it is right here"',
         )
     return [Allowed(rule, reasons[index if len(reasons) > 1 else 0]) for index, rule in enumerate(rules)]
-
-
-def _seconds(text: str) -> float:
-    from runctl.errors import UsageError
-    from runctl.units import parse_duration
-
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"--wait-for-start: {error}") from None

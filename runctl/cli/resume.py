@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runctl.cli.launch import Detach, WaitForStart, _seconds
+from runctl.cli.launch import Detach, WaitForStart
 from runctl.cli.options import Json, RunName
 
 
@@ -27,9 +27,10 @@ def command(
       runctl resume big-2 --detach
     """
     from runctl import project, record, resume, view
+    from runctl.cli._durations import seconds
     from runctl.cli._follow import start_and_follow
 
-    quiet = _seconds(wait_for_start)
+    quiet = seconds(wait_for_start, "--wait-for-start")
     plan = resume.plan(record.find(project.root(), run), force=force)
     for note in plan.notes:
         view.err().print(f"note: {note}", style="dim", markup=False)

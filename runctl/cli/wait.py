@@ -25,14 +25,10 @@ def command(
     """
     from runctl import project, record, view
     from runctl import wait as waits
-    from runctl.errors import UsageError
-    from runctl.units import parse_duration
+    from runctl.cli._durations import seconds
 
-    try:
-        seconds = None if timeout is None else parse_duration(timeout)
-    except ValueError as error:
-        raise UsageError(f"--timeout: {error}") from None
-    found = waits.wait(record.find(project.root(), run), seconds)
+    limit = None if timeout is None else seconds(timeout, "--timeout")
+    found = waits.wait(record.find(project.root(), run), limit)
     if as_json:
         view.print_json({"run": run, "status": found.to_json()})
     else:
