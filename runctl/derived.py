@@ -115,7 +115,7 @@ def _used(facts: Facts) -> bool:
 
 def _memory(facts: Facts) -> memory.Memory:
     gpu = facts.need("gpu") if facts.need("gpu.used") else None
-    if facts.get("task") == "command":
+    if facts.get("task") == "command":  # or another trainer's
         return _declared(facts, gpu)
     training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
     windows, held_out = facts.get("data.train_windows"), facts.get("data.validation_windows", 0)

@@ -49,15 +49,39 @@ class NotChecked(Exception):
 
 
 @dataclass(frozen=True)
+class Written:
+    """A scalar of a config as it was written: its dotted key, its text, what YAML made of it, and where it stands
+    (None: given with --set)."""
+
+    key: str
+    text: str
+    value: Any
+    quoted: bool = False
+    position: Position | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a config that would end a finding: `key` (dotted, as in the file) gets `value`, written as YAML.
+    `safe` where the meaning stays what the author plainly intended. `value` None removes the key."""
+
+    key: str
+    value: str | None
+    safe: bool = True
+
+
+@dataclass(frozen=True)
 class Finding:
-    """A rule's result. A rule fills `message`, `at`, `fix` and, to differ from its own, `severity`; the engine
-    fills the rest. `at` names the fact that is at fault: the finding stands where its value was written."""
+    """A rule's result. A rule fills `message`, `at`, `fix` and, to differ from its own, `severity` and `edit`; the
+    engine fills the rest. `at` names the fact that is at fault: the finding stands where its value was written."""
 
     message: str
     at: str | Position | None = None
     fix: str | None = None
     severity: Severity | None = None
+    edit: Edit | None = None
     rule: str = ""
+    key: str | None = None
     file: str | None = None
     line: int | None = None
     column: int | None = None
@@ -67,19 +91,31 @@ class Finding:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
     def to_json(self) -> dict[str, Any]:
-        keys = ("rule", "severity", "message", "file", "line", "column", "why", "fix")
+        keys = ("rule", "severity", "message", "file", "line", "column", "key", "why", "fix")
         return {key: getattr(self, key) for key in keys}
 
 
 @dataclass
 class Facts:
-    """`values` by dotted name. `launching` is true where a launch follows: then data must really be there."""
+    """`values` by dotted name. `launching` is true where a launch follows: then data must really be there.
+    `dialect` names the adapter that read the config, and `spelled` how it writes what it calls otherwise."""
 
     path: str
     policy: Policy = field(default_factory=Policy)
     launching: bool = False
     values: dict[str, Fact | Unknown] = field(default_factory=dict)
     otherwise: str | None = None
+    dialect: str = "native"
+    spelled: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the config is another trainer's, read by an adapter."""
+        return self.dialect != "native"
+
+    def key(self, name: str) -> str:
+        """The name as this config's dialect writes it: `train.save_every` for `checkpoint.every`."""
+        return self.spelled.get(name, name)
 
     def need(self, name: str) -> Any:
         """The value; raises NotChecked with the reason where it is unknown."""
@@ -96,7 +132,9 @@ class Facts:
     def why(self, name: str) -> str:
         """Why a value is unknown; `otherwise` is why every fact is that nobody put."""
         found = self.values.get(name)
-        return found.why if isinstance(found, Unknown) else self.otherwise or f"the config does not say {name}"
+        return (
+            found.why if isinstance(found, Unknown) else self.otherwise or f"the config does not say {self.key(name)}"
+        )
 
     def place(self, *names: str) -> str:
         """The first of the names whose value stands somewhere in a file, else the first: where a finding points."""
@@ -111,7 +149,7 @@ class Facts:
         source, value = self.source(name), self.get(name)
         text = "not set" if value is None else f"{str(value).lower() if isinstance(value, bool) else value}"
         suffix = {"default": " (the default)", "override": " (--set)"}.get(source.kind, "") if source else ""
-        return f"{name} is {text}{suffix}"
+        return f"{self.key(name)} is {text}{suffix}"
 
     def put(self, name: str, value: Any, kind: Kind, detail: str = "", position: Position | None = None) -> None:
         self.values[name] = Fact(value, Source(kind, detail, position))

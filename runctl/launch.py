@@ -101,7 +101,7 @@ def plan(
     config = loaded.config if name is None else loaded.config.model_copy(update={"name": name})
     loaded = replace(loaded, config=config)
     backend = backends.load(config.compute.backend)
-    report = preflight.preflight(path, overrides, project, launching=True)
+    report = preflight.preflight(path, preflight.Options(overrides, adapter="native", launching=True), project)
     wanted = {entry.rule.upper(): entry for entry in allowed}
     blocking = [finding for finding in report.errors if finding.rule not in wanted]
     if blocking:

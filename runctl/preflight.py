@@ -6,33 +6,37 @@ reported as not checked with the reason, and a rule that crashes is an error fin
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runctl import derived, policy, rules
+from runctl import adapters, derived, policy, rules, siblings, waivers, yamldoc
 from runctl import project as projects
-from runctl.adapters import native
+from runctl.adapters import foreign, kinds, native, overlay, settle
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
 from runctl.project import Project
+from runctl.waivers import UNWAIVABLE, Waiver
 from runctl.yamldoc import Document, Position
 
 ORDER = {"error": 0, "warning": 1, "note": 2}
 ESTIMATES = ("parameters", "memory", "time", "cost")
-UNWAIVABLE = ("CF100", "CF101", "CF103", "WV101")
-_WAIVER = re.compile(r"(?:^|\s)#\s*runctl:\s*allow\b[ \t]*(\S*)[ \t]*(.*?)\s*$")
+__all__ = ["UNWAIVABLE", "Coverage", "Options", "Report", "Waiver", "check", "expand", "gather", "preflight", "survey"]
 
 
 @dataclass(frozen=True)
-class Waiver:
-    """`# runctl: allow CK101 the reason` in a config; it holds for the whole file."""
+class Options:
+    """How a config is to be read. `overrides` are `key.path=value` texts; `adapter` names the dialect (else it is
+    recognised), `overlays` are files that lie under the config, `gpu` is where it would run, `source` a folder of
+    training code; `launching` where a launch follows, so that what is merely absent yet is an error."""
 
-    rule: str
-    reason: str
-    position: Position
+    overrides: Sequence[str] = ()
+    gpu: str | None = None
+    adapter: str | None = None
+    overlays: Sequence[Path] = ()
+    source: Path | None = None
+    launching: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """What preflight says of one config. `waived` are findings that the config allows, each with its reason;
-    `at_launch` are those that do not fail a preflight, but would refuse a launch from here, now."""
+    """What preflight says of one config. `kind` is `training`, `incomplete` (a fragment) or `other` (no training at
+    all), and `why` says so; `waived` are findings that are allowed, each with its reason; `at_launch` are those that
+    do not fail a preflight, but would refuse a launch from here, now."""
 
     path: str
     kind: str
@@ -58,6 +63,7 @@ class Report:
     at_launch: tuple[Finding, ...] = ()
     facts: Facts = field(default_factory=lambda: Facts(""), repr=False, compare=False)
     document: Document | None = field(default=None, repr=False, compare=False)
+    why: str = ""
 
     @property
     def errors(self) -> list[Finding]:
@@ -75,53 +81,92 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """`fail`, `warn` or `ok`: the worst finding decides."""
+        """`fail`, `warn` or `ok`: the worst finding decides; `incomplete` and `other` where it is no whole config."""
+        if self.kind != "training" and not self.counts["error"]:
+            return self.kind
         return "fail" if self.counts["error"] else "warn" if self.counts["warning"] else "ok"
 
 
-def preflight(
-    path: Path | str, overrides: Sequence[str] = (), project: Project | None = None, *, launching: bool = False
-) -> Report:
-    """Judge one config; `launching` where a launch follows, so that what is merely absent yet is an error.
-
-    Raises UsageError where the file is missing, is not YAML, or the project's policy is not valid.
-    """
-    facts, document = gather(path, overrides, project, launching=launching)
-    return check(facts, document)
+def preflight(path: Path | str, options: Options | None = None, project: Project | None = None) -> Report:
+    """Judge one config. Raises UsageError where the file is missing, is not YAML, or the project is not valid."""
+    return check(*gather(path, options, project))
 
 
-def gather(
-    path: Path | str, overrides: Sequence[str] = (), project: Project | None = None, *, launching: bool = False
-) -> tuple[Facts, Document]:
+def survey(
+    paths: Sequence[Path],
+    options: Options | None = None,
+    only: Iterable[str] | None = None,
+    project: Project | None = None,
+) -> Iterator[Report | UsageError]:
+    """Judge many configs, each also beside the others; the error of each file that cannot be read."""
+    found: list[tuple[Facts, Document] | UsageError] = []
+    for path in paths:
+        try:
+            found.append(gather(path, options, project))
+        except UsageError as error:
+            found.append(error)
+    siblings.compare([one for one in found if isinstance(one, tuple)])
+    for one in found:
+        yield check(*one, only) if isinstance(one, tuple) else one
+
+
+def gather(path: Path | str, options: Options | None = None, project: Project | None = None) -> tuple[Facts, Document]:
     """The facts of one config, derived ones included, and its parsed file."""
+    options = options or Options()
     project = project or projects.load(path)
-    facts = Facts(str(path), policy.read(project.policy, str(project.file or projects.FILE)), launching)
-    document = native.read(Path(path), overrides, project, facts)
+    facts = Facts(str(path), policy.read(project.policy, str(project.file or projects.FILE)), options.launching)
+    document = overlay.merged([yamldoc.load(file) for file in (*options.overlays, path)])
+    spec = adapters.choose(document, project, options.adapter)
+    overrides = overlay.parsed(options.overrides, options.gpu)
+    if spec is None:
+        native.read(document, overlay.native(options.overrides, options.gpu), project, facts)
+    else:
+        given = overlay.apply(document, overrides)
+        foreign.read(document, spec, facts, tuple(given))
+        overlay.canonical(facts, overrides, options.gpu)
+        settle.settle(facts)
+    facts.put("config.scalars", foreign.scalars(document, overrides), "file")
+    kinds.read(facts, document, Path(path))
     derived.derive(facts, project)
     return facts, document
 
 
 def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -> Report:
     """Run every rule (or `only` those ids) over the facts."""
-    waivers = find_waivers(document)
+    allowed = waivers.find(document)
     wanted = None if only is None else set(only)
-    known = rules.known().values() if wanted is None or wanted else ()  # an estimate needs none of them
+    known: Iterable[rules.Rule] = (
+        rules.known().values() if wanted is None or wanted else ()
+    )  # an estimate needs none of them
     chosen = [rule for rule in known if wanted is None or rule.id in wanted]
+    if facts.get("config.kind") in ("other", "incomplete"):  # what is missing makes most rules meaningless
+        chosen = [rule for rule in chosen if rule.id[:2] in ("CF", "WV")]
+    if facts.foreign:
+        chosen = [rule for rule in chosen if not rule.native]
     off = tuple(rule.id for rule in chosen if facts.policy.rules.get(rule.id) == "off")
-    findings, waived, coverage = _judge(facts, chosen, waivers, off)
+    findings, waived, coverage = _judge(facts, chosen, allowed, off)
     at_launch: tuple[Finding, ...] = ()
     if not facts.launching:
-        then, _, _ = _judge(replace(facts, launching=True, values=dict(facts.values)), chosen, waivers, off)
+        then, _, _ = _judge(replace(facts, launching=True, values=dict(facts.values)), chosen, allowed, off)
         failing = {finding.rule for finding in findings if finding.severity == "error"}
         at_launch = tuple(found for found in then if found.severity == "error" and found.rule not in failing)
     estimates = _estimates(facts)
     return Report(
-        facts.path, native.KIND, tuple(findings), estimates, coverage, tuple(waived), at_launch, facts, document
+        facts.path,
+        facts.get("config.kind", "training"),
+        tuple(findings),
+        estimates,
+        coverage,
+        tuple(waived),
+        at_launch,
+        facts,
+        document,
+        facts.get("config.kind_why", ""),
     )
 
 
 def _judge(
-    facts: Facts, chosen: Sequence[rules.Rule], waivers: Sequence[Waiver], off: tuple[str, ...]
+    facts: Facts, chosen: Sequence[rules.Rule], allowed: Sequence[Waiver], off: tuple[str, ...]
 ) -> tuple[list[Finding], list[tuple[Finding, Waiver]], Coverage]:
     """What the rules find, worst first; what of it is waived; and which rules judged."""
     findings: list[Finding] = []
@@ -132,7 +177,7 @@ def _judge(
         if rule.id in off:
             continue
         if rule.id == "WV101":  # the last id: it judges the waivers by what the other rules found
-            facts.put("waivers", _judged(waivers, waived, not_checked, off), "file")
+            facts.put("waivers", waivers.judged(allowed, waived, not_checked, off), "file")
         try:
             found = [_complete(finding, rule, facts) for finding in rule.check(facts)]
         except NotChecked as why:
@@ -145,7 +190,7 @@ def _judge(
             ]
         checked.append(rule.id)
         for finding in found:
-            waiver = next((w for w in waivers if w.rule == rule.id and w.reason and rule.id not in UNWAIVABLE), None)
+            waiver = next((one for one in allowed if waivers.waives(one, finding)), None)
             if waiver is None:
                 findings.append(finding)
             else:
@@ -154,16 +199,6 @@ def _judge(
         key=lambda finding: (ORDER[finding.severity or "error"], finding.line or 0, finding.column or 0, finding.rule)
     )
     return findings, waived, Coverage(tuple(checked), not_checked, off)
-
-
-def find_waivers(document: Document) -> list[Waiver]:
-    """The `# runctl: allow RULE reason` comments of a config."""
-    found = []
-    for number, line in enumerate(document.text.splitlines(), 1):
-        if "runctl:" in line and (match := _WAIVER.search(line)):
-            column = line.index("#", match.start()) + 1
-            found.append(Waiver(match[1].upper(), match[2], Position(document.file, number, column)))
-    return found
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -199,29 +234,12 @@ def _complete(finding: Finding, rule: rules.Rule, facts: Facts) -> Finding:
         finding,
         rule=rule.id,
         severity=severity,
+        key=finding.key or (facts.key(finding.at) if isinstance(finding.at, str) else None),
         file=position.file if position else facts.path,
         line=position.line if position else None,
         column=position.column if position else None,
         why=finding.why or rule.why,
     )
-
-
-def _judged(
-    waivers: Sequence[Waiver], waived: Sequence[tuple[Finding, Waiver]], not_checked: dict[str, str], off: Sequence[str]
-) -> tuple[tuple[Waiver, str], ...]:
-    """(waiver, what is wrong with it) for every waiver that is not in order."""
-    result = []
-    used = {waiver.rule for _, waiver in waived}
-    for waiver in waivers:
-        if waiver.rule not in rules.known():
-            result.append((waiver, f"names no rule: '{waiver.rule}'"))
-        elif waiver.rule in UNWAIVABLE:
-            result.append((waiver, f"cannot allow {waiver.rule}: such a config cannot run"))
-        elif not waiver.reason:
-            result.append((waiver, f"gives no reason to allow {waiver.rule}"))
-        elif waiver.rule not in used and waiver.rule not in not_checked and waiver.rule not in off:
-            result.append((waiver, f"allows {waiver.rule}, which finds nothing here"))
-    return tuple(result)
 
 
 def _estimates(facts: Facts) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,23 @@ from runctl import prices, yamldoc
 from runctl.errors import UsageError, did_you_mean
 
 FILE = "runctl.yaml"
-KNOWN = ("policy", "prices")
+KNOWN = ("policy", "prices", "adapters", "waivers", "baseline")
 
 
 @dataclass(frozen=True)
 class Project:
     """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them); `prices` are USD per
-    hour by provider and thing, checked (`runctl/prices.py`)."""
+    hour by provider and thing, checked (`runctl/prices.py`). `adapters` and `waivers` are as written, `baseline` names
+    a file; `document` is runctl.yaml, for the places of what is wrong in it."""
 
     root: Path
     file: Path | None = None
     policy: dict[str, Any] = field(default_factory=dict)
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    adapters: Sequence[Any] = ()
+    waivers: Sequence[Any] = ()
+    baseline: str | None = None
+    document: yamldoc.Document | None = field(default=None, repr=False, compare=False)
 
 
 def root(config: Path | str | None = None) -> Path:
@@ -49,4 +54,19 @@ def load(config: Path | str | None = None) -> Project:
         if key not in KNOWN:
             hint = did_you_mean(str(key), KNOWN) or f"known: {', '.join(KNOWN)}"
             raise UsageError(f"{file}: unknown key '{key}'", hint=hint)
-    return Project(folder, file, data.get("policy") or {}, prices.read(data.get("prices"), document))
+    for key in ("adapters", "waivers"):
+        if not isinstance(data.get(key) or [], list):
+            raise UsageError(f"{document.position((key,))}: {key} must be a list")
+    baseline = data.get("baseline")
+    if baseline is not None and not isinstance(baseline, str):
+        raise UsageError(f"{document.position(('baseline',))}: baseline must name a file")
+    return Project(
+        folder,
+        file,
+        data.get("policy") or {},
+        prices.read(data.get("prices"), document),
+        tuple(data.get("adapters") or ()),
+        tuple(data.get("waivers") or ()),
+        baseline,
+        document,
+    )

@@ -31,7 +31,9 @@ PAID = "data: {max_games: 2000}\ntraining: {epochs: 1, batch_size: 4096, precisi
 def report(folder: Path, written: str, *overrides: str, own: prices.Own | None = None, **given: object) -> Report:
     path = folder / "config.yaml"
     path.write_text(written)
-    return preflight.preflight(path, overrides, Project(folder, policy=dict(given), prices=own or {}))
+    return preflight.preflight(
+        path, preflight.Options(overrides), Project(folder, policy=dict(given), prices=own or {})
+    )
 
 
 def modal(**settings: object) -> str:

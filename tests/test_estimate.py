@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def estimates(folder: Path, text: str, *overrides: str) -> dict[str, Any]:
     path = folder / "config.yaml"
     path.write_text(text)
-    facts, document = preflight.gather(path, overrides, Project(folder))
+    facts, document = preflight.gather(path, preflight.Options(overrides), Project(folder))
     return json_.estimates(preflight.check(facts, document, only=()))
 
 

@@ -16,7 +16,7 @@ from runctl.project import Project
 def gather(folder: Path, text: str, *overrides: str) -> Facts:
     path = folder / "config.yaml"
     path.write_text(text)
-    return preflight.gather(path, overrides, Project(folder))[0]
+    return preflight.gather(path, preflight.Options(overrides), Project(folder))[0]
 
 
 def games(*frames: int) -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ LONG = "training: {steps: 50000}\ncheckpoint: {every: never}"
 def judge(folder: Path, text: str, *overrides: str, **given: object) -> Report:
     path = folder / "config.yaml"
     path.write_text(text)
-    return preflight.preflight(path, overrides, Project(folder, policy=dict(given)))
+    return preflight.preflight(path, preflight.Options(overrides), Project(folder, policy=dict(given)))
 
 
 def runctl(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

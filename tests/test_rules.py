@@ -18,12 +18,22 @@ RULES = list(rules.known().values())
 
 def judge(example: Example, folder: Path, *, launching: bool = False, **given: object) -> Report:
     """The report of an example in a project of its own; its manifest becomes the committed copy."""
-    config = folder / "example.yaml"
+    config = folder / example.file
     config.write_text(example.config)
+    for name, text in example.beside:
+        (folder / name).write_text(text)
+    if example.source is not None:
+        (folder / "code").mkdir(exist_ok=True)
+        (folder / "code" / "train.py").write_text(example.source)
     if example.manifest is not None:
         (folder / "data").mkdir(exist_ok=True)
         (folder / "data" / "encoded.manifest.json").write_text(example.manifest)
-    return preflight.preflight(config, project=Project(folder, policy=dict(given)), launching=launching)
+    source = folder / "code" if example.source is not None else None
+    options = preflight.Options(gpu=example.gpu, source=source, launching=launching)
+    paths = [config, *(folder / name for name, _ in example.beside)]
+    first = next(iter(preflight.survey(paths, options, project=Project(folder, policy=dict(given)))))
+    assert isinstance(first, Report)
+    return first
 
 
 def examples(section: str) -> list[object]:

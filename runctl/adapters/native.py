@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from runctl import config as configs
-from runctl import yamldoc
 from runctl.adapters import native_dataset
 from runctl.config import LoadedConfig, RunConfig
 from runctl.errors import ConfigError
 from runctl.facts import Facts
 from runctl.project import Project
 from runctl.tasks.worldmodel import metric_names
-from runctl.yamldoc import Document, Position
-
-KIND = "training"
+from runctl.yamldoc import Document
 
 
-def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -> Document:
-    """Put the facts of one config. Raises UsageError where the file is missing or is not YAML.
+def read(document: Document, overrides: Sequence[str], project: Project, facts: Facts) -> None:
+    """Put the facts of one config. Raises UsageError where the file holds no mapping, or an override is none.
 
     An invalid config yields `config.problems`, and every other fact is unknown because of them.
     """
     try:
-        loaded = configs.load(path, overrides)
+        loaded = configs.validate(document, overrides)
     except ConfigError as error:
-        document = yamldoc.load(path)
         facts.otherwise = "the config is not valid"
         facts.put("config.problems", error.problems, "file")
-        facts.put("config.scalars", _scalars(document, overrides), "file")
-        return document
+        return
     facts.put("config.problems", (), "file")
-    facts.put("config.scalars", _scalars(loaded.document, overrides), "file")
     _settings(loaded, facts)
     if loaded.config.task == "command":
         facts.otherwise = "task: command runs a program of your own"
@@ -42,7 +35,7 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
         from runctl.adapters import native_declares  # most configs declare no model
 
         native_declares.read(loaded.config.declares, facts)
-        return loaded.document
+        return
     facts.put("run.metrics", metric_names.NAMES, "derived", "the task's validation")
     facts.put("training.tf32", False, "derived", "runctl's trainer keeps fp32 products exact")
     native_dataset.read(loaded.config, project, facts)
@@ -50,7 +43,6 @@ def read(path: Path, overrides: Sequence[str], project: Project, facts: Facts) -
     facts.put("data.startup", f"{kind} {facts.get('data.frames') or 0}", "derived", "data")
     _length(loaded.config, facts)
     _model(loaded.config, facts)
-    return loaded.document
 
 
 _OF_THE_MODEL = {"data", "encoding", "model", "training", "loss_weights", "checkpoint"}
@@ -67,17 +59,6 @@ def _settings(loaded: LoadedConfig, facts: Facts) -> None:
             section = (key.partition(".")[0],)
             position = loaded.document.keys.get(section)
         facts.put(key, value, origin.kind, position=position)
-
-
-def _scalars(document: Document, overrides: Sequence[str]) -> tuple[tuple[str, str, Position | None], ...]:
-    """(dotted key, text, position) of every scalar as written; an override takes the place of what it sets."""
-    given = {key.strip(): value for key, _, value in (text.partition("=") for text in overrides)}
-    written = tuple(
-        (".".join(map(str, path)), scalar.text, document.values.get(path))
-        for path, scalar in document.scalars.items()
-        if ".".join(map(str, path)) not in given
-    )
-    return written + tuple((key, value.strip(), None) for key, value in given.items())
 
 
 def _length(config: RunConfig, facts: Facts) -> None:

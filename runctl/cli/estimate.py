@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runctl.cli.options import ConfigPath, Gpu, Json, Set, overrides
+from runctl.cli.options import ConfigPath, Gpu, Json, Set
 
 if TYPE_CHECKING:
     from runctl.estimate.memory import Memory
@@ -38,7 +38,7 @@ def command(
     from runctl.reporting import json_
     from runctl.view import estimate as estimate_view
 
-    facts, document = preflight.gather(config, overrides(settings, gpu))
+    facts, document = preflight.gather(config, preflight.Options(settings or (), gpu))
     if problems := facts.get("config.problems"):
         raise ConfigError(problems)
     if problem := facts.get("gpu.problem"):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from runctl.cli.options import Gpu, Json, Set, complete_config, overrides
-
-if TYPE_CHECKING:
-    from runctl.errors import RunctlError
-    from runctl.preflight import Report
+from runctl.cli.options import Gpu, Json, Set, complete_config
 
 
 def command(
@@ -21,15 +17,38 @@ def command(
     ],
     settings: Set = None,
     gpu: Gpu = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option("--adapter", metavar="NAME|FILE", help="How to read the configs; without it they are recognised."),
+    ] = None,
+    overlays: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="BASE", help="A file that lies under every config. Repeatable, lowest first."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", metavar="DIR", help="The training code: finds keys that it never reads.")
+    ] = None,
+    select: Annotated[str | None, typer.Option("--select", metavar="RULES", help="Only these rules: CK,ME101.")] = None,
+    ignore: Annotated[str | None, typer.Option("--ignore", metavar="RULES", help="Not these rules: CK103,TM.")] = None,
     fail_on: Annotated[
         str, typer.Option("--fail-on", metavar="SEVERITY", help="Exit 1 on: error, warning or never.")
     ] = "error",
-    form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="text, json or github (annotations).")
-    ] = "text",
+    forms: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="FORMAT", help="text, json, github, sarif, markdown. Repeatable."),
+    ] = None,
+    outputs: Annotated[
+        list[Path] | None,
+        typer.Option("--output", metavar="FILE", help="Where the --format before it goes; without it: stdout."),
+    ] = None,
     as_json: Json = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="The whole page of every rule that found something.")
+    ] = False,
 ) -> None:
     """Check configs before a cent is spent: every rule, the estimates, and what could not be checked.
+
+    It reads runctl's own configs and other trainers'. Files of one call are also compared with each other.
 
     \b
     Exit codes: 0 no errors · 1 errors found (with --fail-on warning: or warnings) · 2 missing or not YAML.
@@ -40,30 +59,17 @@ def command(
       runctl preflight configs/                               every config of a folder
       runctl preflight configs/big.yaml --gpu T4 --set training.batch_size=4096
       runctl preflight configs/*.yaml --json --fail-on warning
+      runctl preflight axolotl.yml --gpu A100-80GB:2          another trainer's config
+      runctl preflight configs/ --format text --format sarif --output runctl.sarif
     """
-    from runctl import preflight, reporting, view
-    from runctl.errors import Exit, UsageError
-    from runctl.view import report as report_view
+    from runctl.cli import _checking as checking
+    from runctl.preflight import Options
 
-    if fail_on not in ("error", "warning", "never"):
-        raise UsageError(f"--fail-on is '{fail_on}'; it can be error, warning or never")
-    form = "json" if as_json else form
-    render = reporting.load(form)
-    given, chosen = overrides(settings, gpu), preflight.expand(paths)
-    reports: list[Report] = []
-    unreadable: list[RunctlError] = []
-    for path in chosen:
-        try:
-            reports.append(preflight.preflight(path, given))
-        except UsageError as error:
-            unreadable.append(error)
-            view.print_error(error)
-    if form == "text":
-        report_view.report(reports)
-    elif text := render(reports, unreadable):
-        typer.echo(text)
-    if unreadable:
-        raise typer.Exit(Exit.USAGE)
-    counts = {"error": ("fail",), "warning": ("fail", "warn"), "never": ()}[fail_on]
-    if any(report.verdict in counts for report in reports):
-        raise typer.Exit(Exit.FINDINGS)
+    code = checking.run(
+        paths,
+        Options(settings or (), gpu, adapter, tuple(overlays or ()), source),
+        checking.Show(("json",) if as_json else tuple(forms or ("text",)), tuple(outputs or ()), fail_on, explain),
+        checking.Choice(select, ignore),
+    )
+    if code:
+        raise typer.Exit(code)

@@ -12,7 +12,7 @@ _os.environ.setdefault(_PLUGINS, "__all__")
 try:
     from runctl.config.every import Every
     from runctl.config.identity import digest, from_effective, schema, to_effective
-    from runctl.config.load import LoadedConfig, Origin, load
+    from runctl.config.load import LoadedConfig, Origin, load, parse_override, validate
     from runctl.config.model import RunConfig
 finally:
     if _ours:
@@ -26,6 +26,8 @@ __all__ = [
     "digest",
     "from_effective",
     "load",
+    "parse_override",
     "schema",
     "to_effective",
+    "validate",
 ]

@@ -50,7 +50,12 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
     `overrides` are `key.path=value` texts; the value is read as YAML and typed by the field it sets.
     Raises UsageError (missing file, not YAML, malformed override) and ConfigError (every other problem, at once).
     """
-    document = yamldoc.load(path)
+    return validate(yamldoc.load(path), overrides)
+
+
+def validate(document: yamldoc.Document, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """`load`, for a file that was read already."""
+    path = document.file
     if document.data is None:
         raise UsageError(f"{path} is empty", hint="start from one of configs/*.yaml")
     if not isinstance(document.data, dict):
@@ -60,7 +65,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
     data.setdefault("name", _name_from(Path(path)))
     overridden: dict[yamldoc.Path, str] = {}
     for text in overrides:
-        key, value = _parse_override(text)
+        key, value = parse_override(text)
         _set(data, key, value, text)
         overridden[key] = text
 
@@ -180,7 +185,8 @@ def _duplicate(duplicate: yamldoc.DuplicateKey) -> Problem:
     return Problem(message, second.file, second.line, second.column, "keep one of the two", "CF103")
 
 
-def _parse_override(text: str) -> tuple[yamldoc.Path, Any]:
+def parse_override(text: str) -> tuple[yamldoc.Path, Any]:
+    """`training.batch_size=256` → its path and value; raises UsageError where it is not that."""
     key, equals, value = text.partition("=")
     name = key.strip()
     if not equals or not name or not all(name.split(".")):

@@ -2,7 +2,11 @@
 
 A rule is a module named after its id. Its docstring is its page (title, why, an example that fails, one that
 passes, what to do), `SEVERITY` is its severity, `POLICY` names the policy values it reads, and
-`check(facts)` yields findings, or raises `NotChecked` where a fact is missing.
+`check(facts)` yields findings, or raises `NotChecked` where a fact is missing. `NATIVE = True` marks a rule that has
+nothing to say of other trainers' configs.
+
+The fences of an example: a `yaml` block is a config, with `file=NAME.yaml` and `gpu=NAME:COUNT` where they matter;
+the blocks after it, `json manifest`, `yaml beside file=NAME.yaml` and `python source`, go with it.
 """
 
 from __future__ import annotations
@@ -11,22 +15,27 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from runctl.errors import UsageError, did_you_mean
 from runctl.facts import Facts, Finding, Severity
 
 _ID = re.compile(r"[a-z]{2}\d{3}")
-_FENCE = re.compile(r"```(\w+)( manifest)?\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Example:
-    """A config of a rule's page, and the dataset manifest that goes with it."""
+    """A config of a rule's page, and what goes with it: a dataset's manifest, the GPU that it is for, the configs
+    beside it (name, text), the code that reads it."""
 
     config: str
     manifest: str | None = None
+    file: str = "example.yaml"
+    gpu: str | None = None
+    beside: tuple[tuple[str, str], ...] = ()
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Rule:
     page: str
     policy: tuple[str, ...]
     check: Callable[[Facts], Iterable[Finding]]
+    native: bool = False
 
     @cached_property
     def title(self) -> str:
@@ -52,13 +62,22 @@ class Rule:
         return match[1].strip() if match else ""
 
     def examples(self, name: str) -> list[Example]:
-        """The examples of `## Fails` or `## Passes`: each YAML block, with the manifest block that follows it."""
+        """The examples of `## Fails` or `## Passes`: each config, with the blocks that follow it."""
         found: list[Example] = []
-        for language, manifest, text in _FENCE.findall(self.section(name)):
-            if language == "yaml":
-                found.append(Example(text))
-            elif manifest and found:
-                found[-1] = Example(found[-1].config, text)
+        for language, info, text in _FENCE.findall(self.section(name)):
+            words = info.split()
+            options = dict(word.split("=", 1) for word in words if "=" in word)
+            if language == "yaml" and "beside" not in words:
+                found.append(Example(text, file=options.get("file", "example.yaml"), gpu=options.get("gpu")))
+            elif not found:
+                continue
+            elif "manifest" in words:
+                found[-1] = replace(found[-1], manifest=text)
+            elif "beside" in words:
+                beside = (*found[-1].beside, (options["file"], text))
+                found[-1] = replace(found[-1], beside=beside)
+            elif "source" in words:
+                found[-1] = replace(found[-1], source=text)
         return found
 
 
@@ -84,4 +103,11 @@ def find(identity: str) -> Rule:
 def _load(name: str) -> Rule:
     module = importlib.import_module(f"{__name__}.{name}")
     page = (module.__doc__ or "").strip()
-    return Rule(name.upper(), module.SEVERITY, page, getattr(module, "POLICY", ()), module.check)
+    return Rule(
+        name.upper(),
+        module.SEVERITY,
+        page,
+        getattr(module, "POLICY", ()),
+        module.check,
+        getattr(module, "NATIVE", False),
+    )

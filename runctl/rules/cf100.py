@@ -33,10 +33,13 @@ from runctl.rules.cf101 import problems
 from runctl.rules.cf102 import is_placeholder
 
 SEVERITY: Severity = "error"
+NATIVE = True
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    placeholders = {at.line for key, text, at in facts.need("config.scalars") if at and is_placeholder(key, text)}
+    placeholders = {
+        one.position.line for one in facts.need("config.scalars") if one.position and is_placeholder(one.key, one.text)
+    }
     for finding in problems(facts, "CF100"):
         if getattr(finding.at, "line", None) not in placeholders:  # CF102 says it better
             yield finding if finding.fix else replace(finding, fix="write a value that runctl config schema allows")

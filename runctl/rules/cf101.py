@@ -30,6 +30,7 @@ from runctl.facts import Facts, Finding, Severity
 from runctl.yamldoc import Position
 
 SEVERITY: Severity = "error"
+NATIVE = True
 
 
 def check(facts: Facts) -> Iterable[Finding]:

@@ -56,11 +56,12 @@ _TOKENS = {
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    for key, text, at in facts.need("config.scalars"):
-        if is_placeholder(key, text):
-            shown = text if len(text) <= 60 else text[:57] + "…"
-            fix = f"write the value, or launch with --set {key}=VALUE"
-            yield Finding(f"{key} is still the placeholder {shown}" + ("" if at else " (--set)"), at=at, fix=fix)
+    for one in facts.need("config.scalars"):
+        if is_placeholder(one.key, one.text):
+            shown = one.text if len(one.text) <= 60 else one.text[:57] + "…"
+            fix = f"write the value, or launch with --set {one.key}=VALUE"
+            given = "" if one.position else " (--set)"
+            yield Finding(f"{one.key} is still the placeholder {shown}{given}", at=one.position, fix=fix)
 
 
 def is_placeholder(key: str, text: str) -> bool:

@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "note"
+NATIVE = True
 NOT_ENFORCED = ("budget.max_cost_usd", "guards", "card")
 
 

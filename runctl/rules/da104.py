@@ -48,6 +48,7 @@ from collections.abc import Iterable
 from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "error"
+NATIVE = True
 
 FEATURES = {
     "projectiles": ("item_dx", "item_dy", "items"),

@@ -38,6 +38,7 @@ from runctl.facts import Facts, Finding, Severity
 from runctl.units import counted
 
 SEVERITY: Severity = "warning"
+NATIVE = True
 
 
 def check(facts: Facts) -> Iterable[Finding]:

@@ -31,6 +31,7 @@ from collections.abc import Iterable
 from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "error"
+NATIVE = True
 
 
 def check(facts: Facts) -> Iterable[Finding]:

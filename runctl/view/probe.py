@@ -43,7 +43,7 @@ def report(found: probe.Probe, config: Path, overrides: Sequence[str], *, prose:
 
 
 def _measured(one: Measurement, config: Path, overrides: Sequence[str]) -> list[Line]:
-    facts, _ = preflight.gather(config, overrides)
+    facts, _ = preflight.gather(config, preflight.Options(overrides))
     frames = one.examples_per_second * facts.get("model.context_len", 1)
     p10, p50, p90 = one.step_p10_seconds, one.step_p50_seconds, one.step_p90_seconds
     rows = [("device", one.device + (f", load {one.load:.1f}" if one.load is not None else ""))]

@@ -1,0 +1,178 @@
+"""The facts that an adapter may give, each with the kind of its value: the words that rules and adapters share.
+
+`declares.*` are the fields of `config.Declares`: what a trainer's config says of its model's family and widths.
+A kind turns what a config wrote into the fact's value, or raises ValueError saying what is accepted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runctl.config.declares import Declares, parse_count
+from runctl.config.every import Every
+from runctl.units import parse_bytes, parse_duration
+
+MAX_NUMBER = 10**18
+_PRECISIONS = {
+    "fp32": ("fp32", "float32", "32", "32-true", "torch.float32", "f32", "full", "no"),
+    "bf16": ("bf16", "bfloat16", "bf16-mixed", "bf16-true", "amp_bf16", "torch.bfloat16", "mixed_bf16"),
+    "fp16": ("fp16", "float16", "half", "16", "16-mixed", "16-true", "amp_fp16", "torch.float16", "f16"),
+    "fp8": ("fp8", "float8", "amp_fp8", "fp8-hybrid", "transformer-engine"),
+}
+_PRECISION = {spelling: name for name, spellings in _PRECISIONS.items() for spelling in spellings}
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d[\d_]*([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Word:
+    """One fact: how its value is read, and what it means."""
+
+    parse: Callable[[Any], Any]
+    meaning: str
+
+
+def number(value: Any) -> float:
+    """A finite number; text such as `1e-4` or `1_000` is read as one."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value.replace("_", ""))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{_shown(value)} is no number")
+    if not math.isfinite(value) or abs(value) > MAX_NUMBER:
+        raise ValueError(f"{_shown(value)} is no usable number")
+    return value
+
+
+def whole(value: Any) -> int:
+    """A whole number, zero or more; `2e4` and `20_000` are."""
+    found = number(value)
+    if found != int(found) or found < 0:
+        raise ValueError(f"{_shown(value)} is no whole number")
+    return int(found)
+
+
+def count(value: Any) -> int:
+    """A whole number above zero."""
+    found = whole(value)
+    if found == 0:
+        raise ValueError("it is 0")
+    return found
+
+
+def switch(value: Any) -> bool:
+    """A yes or no; text that YAML does not read as one is refused, since every text is true to a program."""
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def text(value: Any) -> str:
+    if isinstance(value, dict | list) or value is None:
+        raise ValueError(f"{_shown(value)} is no text")
+    return str(value)
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One text or a list of them, or of mappings that name a path."""
+    items = value if isinstance(value, list) else [value]
+    found = [item.get("path") if isinstance(item, dict) else item for item in items]
+    return tuple(item for item in found if isinstance(item, str))
+
+
+def precision(value: Any) -> str:
+    found = _PRECISION.get(str(value).strip().lower())
+    if found is None:
+        raise ValueError(f"{_shown(value)} is no precision that runctl knows: {', '.join(_PRECISIONS)}")
+    return found
+
+
+def cadence(value: Any) -> Every | None:
+    """How often: an `Every`, or None for never."""
+    if value is None or value is False or value == "never" or (not isinstance(value, str) and value == 0):
+        return None
+    if isinstance(value, Every):
+        return value
+    if isinstance(value, float) and value == int(value):
+        value = int(value)
+    return Every.model_validate(value)
+
+
+def parameters(value: Any) -> int:
+    return count(parse_count(value))
+
+
+def presence(value: Any) -> bool:
+    """Whether anything is named here: a path, a list, a section."""
+    return value not in (None, False, "", [], {}, 0)
+
+
+WORDS: dict[str, Word] = {
+    "training.batch_size": Word(count, "examples on one device in one forward pass"),
+    "training.global_batch": Word(count, "examples in one optimizer step, on all devices together"),
+    "training.step_tokens": Word(count, "tokens in one optimizer step, on all devices together"),
+    "training.accumulation": Word(count, "forward passes in one optimizer step"),
+    "training.steps": Word(whole, "optimizer steps in total"),
+    "training.micro_steps": Word(whole, "forward passes in total, of which `accumulation` make a step"),
+    "training.epochs": Word(number, "passes over the data in total"),
+    "training.samples": Word(count, "examples trained on in total"),
+    "training.tokens": Word(count, "tokens trained on in total"),
+    "training.time_limit": Word(parse_duration, "seconds after which the trainer itself ends the run"),
+    "training.precision": Word(precision, "fp32, bf16, fp16 or fp8"),
+    "training.tf32": Word(switch, "fp32 products on the tensor cores"),
+    "training.loss_scaling": Word(switch, "the loss is scaled, as fp16 needs"),
+    "training.activation_checkpointing": Word(switch, "blocks are run again in the backward pass"),
+    "training.reentrant": Word(switch, "activation checkpointing of the re-entrant kind"),
+    "training.compile": Word(switch, "torch.compile"),
+    "training.dynamic_shapes": Word(switch, "batches differ in shape from step to step"),
+    "training.optimizer": Word(text, "the optimizer's name"),
+    "training.lr": Word(number, "peak learning rate"),
+    "training.lrs": Word(number, "one of several learning rates, of parameter groups"),
+    "training.weight_decay": Word(number, "weight decay"),
+    "training.grad_clip": Word(number, "the norm to which gradients are clipped; 0: never"),
+    "training.schedule": Word(text, "the shape of the learning rate over time"),
+    "training.warmup_steps": Word(whole, "optimizer steps of warm-up"),
+    "training.warmup_ratio": Word(number, "warm-up as a share of the run"),
+    "training.seed": Word(whole, "the seed"),
+    "training.log_every": Word(cadence, "how often metrics are written"),
+    "training.validate_every": Word(cadence, "how often it validates"),
+    "training.early_stopping": Word(presence, "whether the run ends early where it no longer improves"),
+    "training.frozen_by_lr": Word(number, "the learning rate of a group that is 0 to freeze it"),
+    "training.distributed": Word(text, "how several devices share the work: ddp, fsdp, deepspeed"),
+    "data.train": Word(texts, "files, globs or names of the training data"),
+    "data.validation": Word(texts, "files, globs or names of the held-out data"),
+    "data.validation_share": Word(number, "the share of the data that is held out"),
+    "data.samples": Word(count, "different examples in the training data"),
+    "data.workers": Word(whole, "loader processes of each device"),
+    "data.prefetch": Word(whole, "batches that each loader process keeps ready"),
+    "checkpoint.every": Word(cadence, "how often a checkpoint is written; none: never"),
+    "checkpoint.keep_last": Word(whole, "checkpoints kept"),
+    "checkpoint.keep_best": Word(whole, "best checkpoints kept"),
+    "checkpoint.metric": Word(text, "the metric that says which checkpoint is best"),
+    "run.name": Word(text, "the name under which the run is tracked"),
+    "run.output": Word(text, "the folder that the run writes to"),
+    "run.resume": Word(text, "auto, or what the run goes on from"),
+    "run.init_from": Word(text, "the weights that the run begins with"),
+    "tracking.project": Word(text, "the tracker's project"),
+    "compute.backend": Word(text, "where it runs"),
+    "compute.gpu": Word(text, "NAME or NAME:COUNT of the catalogue"),
+    "compute.timeout": Word(parse_duration, "the longest time of one attempt"),
+    "compute.memory": Word(parse_bytes, "host memory"),
+    "compute.world_size": Word(count, "processes that share the work, one for each device"),
+    "training.device": Word(text, "cpu, cuda or auto"),
+    "budget.max_cost_usd": Word(number, "the most that the run may cost"),
+    "budget.max_hours": Word(number, "the most hours that it may take"),
+}
+for _name, _field in Declares.model_fields.items():
+    WORDS[f"declares.{_name}"] = Word(
+        parameters if _name == "parameters" else lambda value: value, _field.description or ""
+    )
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else shown[:39] + "…"
