@@ -14,7 +14,7 @@ from runctl.errors import UsageError
 from runctl.facts import Facts
 from runctl.yamldoc import Document, Path
 
-CPU = ("none", "cpu", "")
+CPU = ("none", "cpu")
 
 
 def merged(documents: Sequence[Document]) -> Document:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,13 +31,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: training.batch_size=256. Repeatable."),
 ]
-Gpu = Annotated[str | None, typer.Option("--gpu", metavar="NAME[:N]", help="Override compute.gpu.")]
+Gpu = Annotated[
+    str | None, typer.Option("--gpu", metavar="NAME[:N]", help="Where it would run: a GPU of runctl gpus, or none.")
+]
 
 
 def overrides(settings: list[str] | None, gpu: str | None = None) -> list[str]:
     """`--set` and `--gpu` as one list of overrides; raises UsageError where `--gpu` is not NAME or NAME:COUNT."""
-    if gpu is not None:
-        from runctl import hardware
+    from runctl.adapters import overlay
 
-        hardware.split(gpu)
-    return [*(settings or []), *([f"compute.gpu={json.dumps(gpu)}"] if gpu is not None else [])]
+    return overlay.native(settings or [], gpu)
