@@ -335,7 +335,7 @@ def test_a_measured_pace_is_what_an_expensive_run_needs(tmp_path: Path) -> None:
 def test_a_name_that_claims_ten_times_the_model_makes_an_empty_gpu_an_error(
     name: str, wanted: list[str], tmp_path: Path
 ) -> None:
-    given = f"name: {name}\nmodel: {{d_model: 64, n_layers: 2}}\ntraining: {{steps: 500000, batch_size: 128}}\n"
+    given = f"name: {name}\nmodel: {{d_model: 64, n_layers: 2}}\ntraining: {{steps: 500000, batch_size: 8192}}\n"
     given += "compute: {backend: modal, gpu: A100-80GB, cpu: 4, memory: 8GiB}\n"
     assert severities(report(tmp_path, given), "ME103") == wanted
 
@@ -381,7 +381,7 @@ def test_a_run_beyond_a_providers_day_needs_attempts_and_checkpoints(tmp_path: P
     assert severities(report(tmp_path, enough), "TM103") == []
     assert severities(report(tmp_path, enough + "checkpoint: {every: never}\n"), "TM103") == ["error"]
     eleven = report(tmp_path, base.replace("{retries}", "11"))
-    assert ["at most 10" in found.message for found in eleven.findings if found.rule == "TM103"] == [True]
+    assert ["at most 10" in found.message for found in eleven.findings if found.rule == "GP102"] == [True]
 
 
 def test_much_money_between_two_saves_of_a_long_run_is_an_error(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     cost = facts.need("estimate.cost")
     if cost.likely > budget:
         low, likely, high = (format_usd(value) for value in (cost.low, cost.likely, cost.high))
-        message = f"budget.max_cost_usd is {format_usd(budget)}, but the run likely costs {likely} ({low} to {high})"
-        fix = "shorten the run, take a cheaper GPU, or raise budget.max_cost_usd"
+        key = facts.key("budget.max_cost_usd")
+        message = f"{key} is {format_usd(budget)}, but the run likely costs {likely} ({low} to {high})"
+        fix = f"shorten the run, take a cheaper GPU, or raise {key}"
         yield Finding(message, at="budget.max_cost_usd", fix=fix)

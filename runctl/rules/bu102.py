@@ -47,9 +47,11 @@ def check(facts: Facts) -> Iterable[Finding]:
     if not price.usd:
         return
     worst = facts.get("estimate.worst_cost")
-    given = f"budget.max_cost_usd is {format_usd(budget)}"
+    given = f"{facts.key('budget.max_cost_usd')} is {format_usd(budget)}"
     hours = budget / (price.usd * (1 + price.allowance))
     fix = f"set budget.max_hours: {hours:.2g} (it is enforced), or lower compute.timeout or compute.retries"
+    if facts.foreign:
+        fix = f"lower {facts.key('compute.timeout')}, or end it after {hours:.2g} h"
     if worst is None:
         why = facts.why("estimate.worst_cost")
         yield Finding(f"{given}, and nothing keeps to it: {why}", at="budget.max_cost_usd", fix=fix)

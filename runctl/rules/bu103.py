@@ -46,13 +46,16 @@ POLICY = ("budget_free", "budget_required")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    if facts.need("budget.max_cost_usd") is not None or facts.need("budget.max_hours") is not None:
-        return
+    for name in ("budget.max_cost_usd", "budget.max_hours"):
+        if (facts.get(name) if facts.foreign else facts.need(name)) is not None:
+            return
     cost = facts.need("estimate.cost")
     if cost.likely < facts.policy["budget_free"] or not cost.likely:
         return
     severity: Severity = "error" if cost.likely > facts.policy["budget_required"] else "warning"
     message = f"no budget, and the run likely costs {format_usd(cost.likely)}, perhaps {format_usd(cost.high)}"
-    at = facts.place("budget.max_cost_usd", "compute.backend", "compute.gpu")
+    at = facts.place("budget.max_cost_usd", "compute.backend", "compute.gpu", "run.steps")
     fix = "set budget.max_cost_usd, and budget.max_hours, which is enforced"
+    if facts.foreign:
+        fix = "state one in the adapter or with --set budget.max_cost_usd=…"
     yield Finding(message, at=at, fix=fix, severity=severity)

@@ -13,6 +13,10 @@ training: {steps: 20000}
 checkpoint: {every: 50000 steps}
 ```
 
+```yaml
+trainer: {max_steps: 3000, save_steps: 5000, batch_size: 8, lr: 0.0003}
+```
+
 ## Passes
 
 ```yaml
@@ -25,15 +29,20 @@ training: {steps: 200}
 checkpoint: {every: 10m}
 ```
 
+```yaml
+trainer: {max_steps: 100, save_steps: 500, batch_size: 8, lr: 0.0003}
+```
+
 ## What to do
 
 Set `checkpoint.every` well below the length of the run. For short runs this is a note, and for the default cadence
-not even that: losing one costs little.
+not even that: losing one costs little. In another trainer's config it is a warning unless the run is a smoke test.
 
 ## Policy
 
 A run is long if it is estimated to take more than `long_run`, or has more than `long_run_steps` optimizer steps
-where no measured time is known. A cadence in time that is no longer than `long_run` never misses a long run.
+where no measured time is known. A cadence in time that is no longer than `long_run` never misses a long run. Up to
+`smoke_steps` steps are a smoke test.
 """
 
 from __future__ import annotations
@@ -41,10 +50,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules import advice
 from runctl.units import counted, format_duration
 
 SEVERITY: Severity = "error"
-POLICY = ("long_run", "long_run_steps")
+POLICY = ("long_run", "long_run_steps", "smoke_steps")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
@@ -62,15 +72,24 @@ def check(facts: Facts) -> Iterable[Finding]:
     else:
         steps = facts.need("run.steps")
         missed, whole = every.steps >= steps, counted(steps, "step")
-    if missed:
-        length, source = facts.get("run.length"), facts.source("checkpoint.every")
-        if source is not None and source.kind == "default" and not (length is not None and length.long):
-            return  # nobody chose it, and losing a short run costs little
-        message = f"checkpoint.every is {_words(every)}, but the run is {whole} long: nothing is saved before its end"
-        severity: Severity = "error" if length is not None and length.long else "note"
-        yield Finding(
-            message, at="checkpoint.every", fix="set checkpoint.every well below the run's length", severity=severity
-        )
+    if not missed:
+        return
+    length, source = facts.get("run.length"), facts.source("checkpoint.every")
+    long = length is not None and length.long
+    if source is not None and source.kind == "default" and not long:
+        return  # nobody chose it, and losing a short run costs little
+    message = f"{facts.key('checkpoint.every')} is {_words(every)}, but the run is {whole} long: nothing is saved "
+    message += "before its end"
+    if facts.get("run.resume") is not None:
+        message += f", so that {facts.key('run.resume')} has nothing to go on from"
+    severity: Severity = "error" if long else "note"
+    steps = facts.get("run.steps")
+    if facts.foreign and not long and (steps is None or steps > facts.policy["smoke_steps"]):
+        severity = "warning"
+    fix = f"set {facts.key('checkpoint.every')} well below the run's length"
+    yield Finding(
+        message, at="checkpoint.every", fix=advice.cadence(facts) if facts.foreign else fix, severity=severity
+    )
 
 
 def _words(every: object) -> str:

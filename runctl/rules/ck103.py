@@ -34,7 +34,8 @@ checkpoint: {every: never}
 ## What to do
 
 Set `checkpoint.every` to the time that you can afford to lose, such as `10m`. Writing happens beside the training and
-stops it for a moment only. Long runs without any checkpoint are CK101's concern, a cadence beyond the end CK102's.
+stops it for a moment only. Long runs without any checkpoint are CK101's concern, a cadence beyond the end CK102's,
+and one by epochs CK104's unless so much is at risk that it is an error.
 
 ## Policy
 
@@ -47,6 +48,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules import advice
 from runctl.units import format_duration, format_usd
 
 SEVERITY: Severity = "warning"
@@ -68,5 +70,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     message += f" ({format_usd(usd)})" if usd else ""
     message += f" are at risk between two checkpoints ({risk.words})"
     severity: Severity = "error" if long and usd > policy["risk_cost_error"] else "warning"
-    at = facts.place("checkpoint.every", "training.steps", "training.epochs")
-    yield Finding(message, at=at, fix="set checkpoint.every: 10m", severity=severity)
+    if severity == "warning" and every is not None and every.epochs is not None:
+        return
+    at = facts.place("checkpoint.every", "run.steps", "training.steps", "training.epochs")
+    yield Finding(message, at=at, fix=advice.cadence(facts), severity=severity)

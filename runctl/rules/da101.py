@@ -14,7 +14,7 @@ training: {steps: 100}
 ```
 
 ```json manifest
-{"kind": "encoded-dataset", "schema_version": 1, "frames": 1000, "games": 2, "encoding_digest": "0",
+{"kind": "encoded-dataset", "schema_version": 1, "frames": 1000000, "games": 120, "encoding_digest": "0",
  "encoding": {"state_age_as_embed": true, "projectiles": false, "state_flags": false, "hitstun": false,
   "action_vocab": 400, "jumps_vocab": 8, "character_vocab": 33, "l_cancel_vocab": 3, "hurtbox_vocab": 3,
   "ground_vocab": 32, "last_attack_vocab": 64, "state_age_embed_vocab": 150, "stage_vocab": 33}}
@@ -29,7 +29,7 @@ training: {steps: 100}
 ```
 
 ```json manifest
-{"kind": "encoded-dataset", "schema_version": 1, "frames": 1000, "games": 2,
+{"kind": "encoded-dataset", "schema_version": 1, "frames": 1000000, "games": 120,
  "encoding": {"state_age_as_embed": true, "projectiles": false, "state_flags": false, "hitstun": false,
   "action_vocab": 400, "jumps_vocab": 8, "character_vocab": 33, "l_cancel_vocab": 3, "hurtbox_vocab": 3,
   "ground_vocab": 32, "last_attack_vocab": 64, "state_age_embed_vocab": 150, "stage_vocab": 33}}

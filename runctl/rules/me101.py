@@ -27,16 +27,19 @@ compute: {gpu: A100-40GB}
 Make the batch smaller and accumulate (the examples of an optimizer step stay the same), or take one of the other
 changes that the finding names: each was estimated by itself and fits with its whole range. The estimate is a trace of
 the training step with a model of the allocator on top, not measured on CUDA yet: an error where its likely value does
-not fit, a warning where only its high end does not. Where a validation alone does not fit it is ME106.
+not fit, a warning where only its high end does not. Of a model that is declared, or read from another trainer's config,
+much is assumed: there it is an error where even the low end does not fit. Where a validation alone does not fit it is
+ME106.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from runctl.estimate import fits
-from runctl.estimate.memory import Memory
-from runctl.facts import Facts, Finding, Severity
+from runctl.estimate.memory import Request
+from runctl.facts import Edit, Facts, Finding, Severity
+from runctl.rules import advice
 from runctl.rules.me106 import training_bytes
 from runctl.units import format_bytes
 
@@ -52,17 +55,64 @@ def check(facts: Facts) -> Iterable[Finding]:
     span = f"{format_bytes(memory.low)} to {format_bytes(memory.high)}"
     over = memory.likely - gpu.usable_bytes
     room = f"the {format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"
-    if over > 0:
+    sure = over > 0 if isinstance(memory.request, Request) else memory.low > gpu.usable_bytes
+    if over > 0 and not sure:
+        message = (
+            f"the estimated peak of {format_bytes(memory.likely)} is above {room}, but its low end is not ({span})"
+        )
+    elif over > 0 and memory.low == memory.high:
+        message = (
+            f"it takes at least {format_bytes(memory.low)}, {format_bytes(over)} more than {room} ({memory.basis})"
+        )
+    elif over > 0:
         message = f"the estimated peak of {format_bytes(memory.likely)} ({span}) is {format_bytes(over)} above {room}"
     else:
         message = f"the estimated peak of {format_bytes(memory.likely)} fits, but its range ({span}) goes above {room}"
-    severity: Severity = "error" if over > 0 else "warning"
-    yield Finding(message, at=facts.place("training.batch_size", "compute.gpu"), fix=_fix(memory), severity=severity)
-
-
-def _fix(memory: Memory) -> str:
-    """The single changes that fit, each estimated anew."""
+    severity: Severity = "error" if sure else "warning"
+    at = facts.place("training.batch_size", "compute.gpu", "model.d_model", "declares.parameters", "run.steps")
     changes = fits.changes(memory.request)
+    yield Finding(message, at=at, fix=_fix(facts, changes), severity=severity, edit=_edit(facts, changes))
+
+
+def _edit(facts: Facts, changes: Sequence[fits.Change]) -> Edit | None:
+    """The least intrusive change that is one of the config alone: not of the GPU, which has another price."""
+    settings = next((one.settings for one in changes if "compute.gpu" not in one.settings), None)
+    if settings is None or facts.foreign:
+        return None
+    (key, value), *more = [(key, str(value).lower()) for key, value in settings.items()]
+    return Edit(key, value, safe=False, also=tuple(more))
+
+
+def _fix(facts: Facts, changes: Sequence[fits.Change]) -> str:
+    """The single changes that fit, each estimated anew."""
     if not changes:
-        return "no single change makes it fit: make the model or its context smaller"
-    return "one of these fits: " + "; ".join(f"{change} ({format_bytes(change.memory.high)})" for change in changes)
+        adapter = "load it in 4 bits" if facts.get("training.adapter") else "train an adapter of it"
+        more = f"shard it over several GPUs, {adapter}, or " if facts.foreign else ""
+        return f"no single change makes it fit: {more}make the model or its context smaller"
+    return "one of these fits: " + "; ".join(
+        f"{_words(facts, one)} ({format_bytes(one.memory.high)})" for one in changes
+    )
+
+
+def _words(facts: Facts, change: fits.Change) -> str:
+    """The settings of a change, as the config's dialect writes them."""
+    if not facts.foreign:
+        return str(change)
+    found = []
+    for key, value in change.settings.items():
+        name = _TRAINING.get(key, key)
+        if name == "training.precision":
+            found.append(advice.precision(facts, str(value)).removeprefix("set "))
+        elif key == "compute.gpu":
+            found.append(f"a {value}")
+        elif key == "declares.kernels":
+            found.append(f"{value} attention")
+        else:
+            found.append(f"{facts.key(name)}: {value}")
+    return " with ".join(found)
+
+
+_TRAINING = {
+    f"declares.{name}": f"training.{name}"
+    for name in ("batch_size", "accumulation", "activation_checkpointing", "precision", "optimizer")
+}

@@ -53,5 +53,7 @@ def check(facts: Facts) -> Iterable[Finding]:
             f"the estimated peak of up to {format_bytes(memory.high)} leaves {format_bytes(spare)} "
             f"({spare / gpu.usable_bytes:.0%}) of the {format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"
         )
-        fix = "halve training.batch_size and double training.accumulation, or measure it with runctl probe"
+        batch, accumulation = facts.key("training.batch_size"), facts.key("training.accumulation")
+        fix = f"halve {batch} and double {accumulation}, or measure it"
+        fix += "" if facts.foreign else " with runctl probe"
         yield Finding(message, at=facts.place("training.batch_size", "compute.gpu"), fix=fix)

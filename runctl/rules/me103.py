@@ -26,29 +26,33 @@ compute: {backend: modal, gpu: A100-40GB, cpu: 4, memory: 16GiB, timeout: 24h}
 ## What to do
 
 Take a smaller GPU or a larger batch, and look whether the model is the one that you mean: `runctl estimate` prints its
-parameters. On your own machine it is a note. It is an error where the run's name claims a model ten times larger.
+parameters. On your own machine it is a note. It is an error where the run's name claims a model ten times larger, and
+where a large GPU (40 GB and more) is not used at all.
 
 ## Policy
 
-Less than the share `memory_empty` of the GPU's memory is nearly empty. Only long runs are judged: longer than
+Less than the share `memory_empty` of the GPU's memory is nearly empty, less than `memory_unused` beside CUDA's own is
+not used. Only long runs are judged: longer than
 `long_run`, or of more than `long_run_steps` optimizer steps where no measured time is known.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from runctl import hardware
+from runctl.estimate.memory import CUDA_CONTEXT
 from runctl.facts import Facts, Finding, Severity
 from runctl.hardware import Gpu
+from runctl.light import pattern
 from runctl.prices import Rates
 from runctl.units import format_bytes, format_count
 
 SEVERITY: Severity = "warning"
-POLICY = ("memory_empty", "long_run", "long_run_steps")
+POLICY = ("memory_empty", "memory_unused", "long_run", "long_run_steps")
 ALIKE = 0.75  # of arithmetic and bandwidth
-_CLAIM = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])")
+LARGE = 38 << 30  # GPUs that are rented for their memory
+_CLAIM = pattern(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])(?![-_ ]?(?:tok|sample|frame|image|step|video|row))")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
@@ -58,18 +62,28 @@ def check(facts: Facts) -> Iterable[Finding]:
     share = memory.high / gpu.usable_bytes
     if share >= facts.policy["memory_empty"] or not facts.need("run.length").long:
         return
-    room = f"{format_bytes(gpu.usable_bytes)} on {gpu.name}"
+    count = facts.get("gpu.count", 1)
+    room = f"{format_bytes(gpu.usable_bytes)} on {f'each of {count} ' if count > 1 else ''}{gpu.name}"
     message = f"the run takes at most {format_bytes(memory.high)} ({share:.1%}) of the {room}"
     paid = facts.get("compute.backend") != "local"
     severity: Severity = "warning" if paid else "note"
     counted = facts.get("model.parameters")
-    if counted and (claimed := claim(str(facts.get("name", "")))) and claimed >= 10 * counted:
+    own = max(0, memory.likely - CUDA_CONTEXT[1])
+    if paid and gpu.usable_bytes >= LARGE and own < facts.policy["memory_unused"] * gpu.usable_bytes:
+        severity = "error"
+        message = f"the GPU is not used: of the {room} the run likely takes {format_bytes(own)} beside CUDA's own"
+        message += f", for {format_count(counted)} parameters" if counted else ""
+    name = " ".join(str(facts.get(key, "")) for key in ("name", "run.name", "config.stem"))
+    if counted and (claimed := claim(name)) and claimed >= 10 * counted:
         severity = "error"
         message += f", and the name says {format_count(claimed)} parameters where it has {format_count(counted)}"
-    fix = "make training.batch_size larger"
+    fix = f"make {facts.key('training.batch_size')} larger, or take a smaller GPU"
+    if counted and severity == "error":
+        fix = f"look whether this is the model that is meant; else {fix}"
     if smaller := cheaper(gpu, memory.high, facts.get("compute.rates"), facts.policy["memory_spare"]):
-        fix += f", or set compute.gpu: {smaller}"
-    yield Finding(message, at=facts.place("compute.gpu", "training.batch_size"), fix=fix, severity=severity)
+        fix += f": set compute.gpu: {smaller}"
+    at = facts.place("compute.gpu", "training.batch_size", "run.steps")
+    yield Finding(message, at=at, fix=fix, severity=severity)
 
 
 def claim(name: str) -> float | None:

@@ -45,7 +45,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         return
     gpu, memory = facts.need("gpu"), facts.need("estimate.memory")
     if not isinstance(memory.request, Request):
-        raise NotChecked("what a declared program's validation takes is not known")
+        raise NotChecked("what the validation of a program that is not runctl's own takes is not known")
     if memory.likely <= gpu.usable_bytes or (training := training_bytes(memory)) > gpu.usable_bytes:
         return  # it fits, or it is ME101's concern
     message = (

@@ -12,6 +12,10 @@ training: {steps: 50000, precision: fp32}
 compute: {gpu: A100-80GB}
 ```
 
+```yaml gpu=A100-80GB:2
+trainer: {max_steps: 50000, batch_size: 8, lr: 0.0003, precision: fp32, save_steps: 1000}
+```
+
 ## Passes
 
 ```yaml
@@ -27,7 +31,8 @@ compute: {gpu: A100-80GB}
 ## What to do
 
 Set `training.precision: bf16`: weights and optimizer stay fp32, only the arithmetic changes. It is a warning where
-fp32 products run as TF32, and where the GPU has no bf16 so that another GPU is the only remedy (T4, V100).
+fp32 products run as TF32, and where the GPU has no bf16 so that another GPU is the only remedy (T4, V100). A trainer
+whose default is fp32 is judged where its adapter says so; where nobody knows the default it is PR105.
 
 ## Policy
 
@@ -40,6 +45,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules import advice
 
 SEVERITY: Severity = "error"
 POLICY = ("long_run", "long_run_steps")
@@ -55,7 +61,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     name = gpu.name if gpu else "the GPU"
     message = f"{facts.says('training.precision')} on {name}, and the run is long ({length.why})"
     if gpu is not None and "bf16" not in gpu.peak:
-        fix = "choose a GPU with bf16, such as L4, A10 or A100-40GB, and set training.precision: bf16"
+        fix = f"choose a GPU with bf16, such as L4, A10 or A100-40GB, and {advice.precision(facts, 'bf16')}"
         yield Finding(
             f"{message}; {name} has no bf16",
             at=facts.place("training.precision", "compute.gpu"),
@@ -69,6 +75,6 @@ def check(facts: Facts) -> Iterable[Finding]:
     yield Finding(
         message,
         at=facts.place("training.precision", "compute.gpu"),
-        fix="set training.precision: bf16",
+        fix=advice.precision(facts, "bf16"),
         severity=severity,
     )

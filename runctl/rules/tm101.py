@@ -35,9 +35,10 @@ error; the range is shown beside it, because without a measurement it is wide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from runctl.facts import Facts, Finding, Severity
+from runctl.facts import Edit, Facts, Finding, Severity
 from runctl.units import format_duration
 
 SEVERITY: Severity = "error"
@@ -50,6 +51,14 @@ def check(facts: Facts) -> Iterable[Finding]:
     time = facts.need("estimate.time")
     if timeout < time.likely:
         low, likely, high = (format_duration(value) for value in (time.low, time.likely, time.high))
-        given = format_duration(timeout)
-        message = f"compute.timeout is {given}, but the run likely takes {likely} ({low} to {high}, {time.basis})"
-        yield Finding(message, at="compute.timeout", fix=f"set compute.timeout above {high}, or shorten the run")
+        given, key = format_duration(timeout), facts.key("compute.timeout")
+        message = f"{key} is {given}, but the run likely takes {likely} ({low} to {high}, {time.basis})"
+        fix = f"set {key} above {high}, or shorten the run"
+        yield Finding(message, at="compute.timeout", fix=fix, edit=room(facts, time.high))
+
+
+def room(facts: Facts, seconds: float) -> Edit | None:
+    """A timeout with a tenth to spare; none of more than a week, nor in another trainer's unit."""
+    minutes = math.ceil(seconds * 1.1 / 60)
+    value = f"{minutes}m" if minutes < 120 else f"{math.ceil(minutes / 60)}h"
+    return None if facts.foreign or minutes > 7 * 24 * 60 else Edit("compute.timeout", value, safe=False)

@@ -34,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules.tm101 import room
 from runctl.units import format_duration
 
 SEVERITY: Severity = "warning"
@@ -46,6 +47,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     time = facts.need("estimate.time")
     if time.likely <= timeout < time.high:
         likely, high, given = (format_duration(value) for value in (time.likely, time.high, timeout))
-        message = f"compute.timeout is {given}; the run likely takes {likely}, but may take {high} ({time.basis})"
-        fix = f"set compute.timeout above {high}" + ("" if time.measured else ", or measure the pace with runctl probe")
-        yield Finding(message, at="compute.timeout", fix=fix)
+        key = facts.key("compute.timeout")
+        message = f"{key} is {given}; the run likely takes {likely}, but may take {high} ({time.basis})"
+        measure = ", or measure the pace" + ("" if facts.foreign else " with runctl probe")
+        fix = f"set {key} above {high}" + ("" if time.measured else measure)
+        yield Finding(message, at="compute.timeout", fix=fix, edit=room(facts, time.high))

@@ -40,6 +40,7 @@ from collections.abc import Iterable
 
 from runctl import hardware
 from runctl.facts import Facts, Finding, Severity
+from runctl.rules import advice
 from runctl.units import counted, format_duration
 
 SEVERITY: Severity = "error"
@@ -54,11 +55,12 @@ def check(facts: Facts) -> Iterable[Finding]:
     most = format_duration(limits.timeout)
     timeout = facts.need("compute.timeout")
     if timeout is not None and timeout > limits.timeout:
-        message = f"compute.timeout is {format_duration(timeout)}, but {backend} ends an attempt after {most}"
-        yield Finding(f"{message} ({limits.source})", at="compute.timeout", fix=f"set compute.timeout: {most}")
-    if retries > limits.retries:
-        message = f"compute.retries is {retries}, but {backend} takes at most {limits.retries} ({limits.source})"
-        yield Finding(message, at="compute.retries", fix=f"set compute.retries: {limits.retries}")
+        message = (
+            f"{facts.key('compute.timeout')} is {format_duration(timeout)}, but {backend} ends an attempt after {most}"
+        )
+        yield Finding(
+            f"{message} ({limits.source})", at="compute.timeout", fix=f"set {facts.key('compute.timeout')}: {most}"
+        )
     time = facts.need("estimate.time")
     if time.likely <= limits.timeout:
         return
@@ -72,5 +74,6 @@ def check(facts: Facts) -> Iterable[Finding]:
     message += "" if saves else " without checkpoints to go on from"
     fix = "shorten the run"
     if needed <= limits.retries:
-        fix = f"set compute.retries: {max(needed, 1)}{'' if saves else ' and checkpoint.every: 10m'}, or {fix}"
+        save = "" if saves else f" and {advice.cadence(facts).removeprefix('set ')}"
+        fix = f"set {facts.key('compute.retries')}: {max(needed, 1)}{save}, or {fix}"
     yield Finding(message, at=facts.place("compute.timeout", "compute.backend"), fix=fix)

@@ -27,6 +27,8 @@ compute: {backend: modal, gpu: A100-80GB, cpu: 8, memory: 32GiB, timeout: 24h}
 Run `runctl probe CONFIG` on the device that the run is to have, or `runctl launch CONFIG --probe-first`. A finished run
 of the same shape serves as well; one of another shape on the same device is a basis too.
 
+Of another trainer's config it stays a warning: its pace is measured by itself.
+
 ## Policy
 
 A run likely to cost more than `probe_cost` should rest on a measurement; above `probe_required` it is an error.
@@ -54,5 +56,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     message = f"the run likely costs {format_usd(cost.likely)} ({span}), and its pace is a guess: {time.basis}"
     severity: Severity = "error" if cost.likely > facts.policy["probe_required"] else "warning"
     fix = "run runctl probe on that device, or launch with --probe-first"
-    at = facts.place("compute.gpu", "compute.backend", "training.epochs", "training.steps")
+    if facts.foreign:
+        severity = "warning"  # no measurement of runctl's could lift it
+        fix = "measure the pace of some steps on that device first"
+    at = facts.place("compute.gpu", "compute.backend", "training.epochs", "training.steps", "run.steps")
     yield Finding(message, at=at, fix=fix, severity=severity)

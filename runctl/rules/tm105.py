@@ -37,6 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from runctl.config.every import Every
 from runctl.estimate.cost import step_seconds
 from runctl.facts import Facts, Finding, Severity
 from runctl.units import counted, format_duration
@@ -46,13 +47,28 @@ POLICY = ("silence",)
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    rows, steps = facts.need("training.log_every"), facts.need("run.steps")
-    _, step, _ = step_seconds(facts)
+    given = facts.need("training.log_every")
+    key, at = facts.key("training.log_every"), ("training.log_every", "training.steps", "training.epochs", "run.steps")
     limit = facts.policy["silence"]
-    silence = min(rows, steps) * step
+    if given is None:
+        if facts.need("run.length").long:
+            message = f"{key} says that no metrics are written, and the run is long ({facts.need('run.length').why})"
+            yield Finding(message, at=facts.place(*at), fix="write metrics every few minutes")
+        return
+    rows = given
+    if isinstance(given, Every):
+        if given.seconds is not None:
+            rows = None
+        else:
+            rows = given.steps or max(1, round(given.epochs * facts.need("run.steps_per_epoch")))
+    if rows is None:
+        silence, said = given.seconds, f"{key} is {format_duration(given.seconds)}"
+    else:
+        steps = facts.need("run.steps")
+        _, step, _ = step_seconds(facts)
+        silence = min(rows, steps) * step
+        said = f"{key} is {counted(rows, 'step')} of about {format_duration(step)}"
     if silence <= limit or rows == 1:
         return
-    message = f"training.log_every is {counted(rows, 'step')} of about {format_duration(step)}: a row every "
-    message += format_duration(silence)
-    fix = f"set training.log_every: {max(1, int(limit / step))}"
-    yield Finding(message, at=facts.place("training.log_every", "training.steps", "training.epochs"), fix=fix)
+    fix = f"set {key}: {max(1, int(limit / step))}" if rows is not None else "write a row every minute"
+    yield Finding(f"{said}: a row every {format_duration(silence)}", at=facts.place(*at), fix=fix)

@@ -1,0 +1,59 @@
+"""What several rules advise, in the words of the config's own dialect."""
+
+from __future__ import annotations
+
+from runctl.estimate.cost import step_seconds
+from runctl.facts import Facts, NotChecked
+from runctl.units import format_duration
+
+AFFORDABLE = 600.0  # seconds of work that most can afford to lose
+SHARE = 20  # saves in a run, at least
+TELLING = 60.0  # seconds of work below which a guessed pace says nothing
+
+
+def cadence(facts: Facts) -> str:
+    """`set checkpoint.every: 10m`; a trainer that counts steps is told how many, by the pace where it is known."""
+    key = facts.key("checkpoint.every")
+    if not facts.foreign:
+        return f"set {key}: 10m"
+    every, steps = facts.get("checkpoint.every"), facts.get("run.steps")
+    if every is not None and every.seconds is not None:
+        return f"let {key} save every 10 minutes"
+    if steps is None:
+        return f"let it save every 10 to 30 minutes of work ({key})"
+    step = likely_step(facts)
+    count = rounded(min(AFFORDABLE / step, steps / SHARE) if step else steps / SHARE)
+    said = f"the run has {steps:,} steps"
+    if step and count * step >= TELLING:
+        said = f"about {format_duration(count * step)} of work"
+    last = key.rpartition(".")[2].lower()
+    if any(word in last for word in ("epoch", "strategy", "minute", "hour", "second", "enable")):
+        return f"let it save every {count} steps ({said}), not by {key}"
+    return f"set {key}: {count} ({said})"
+
+
+def likely_step(facts: Facts) -> float | None:
+    """Likely seconds of an optimizer step, or None where nothing says."""
+    try:
+        return step_seconds(facts)[1] or None
+    except (NotChecked, KeyError, ZeroDivisionError):
+        return None
+
+
+def rounded(number: float) -> int:
+    """Down to 1, 2 or 5 times a power of ten, at least 1: `1340` → 1000."""
+    power = 1
+    while power * 10 <= number:
+        power *= 10
+    return max(1, next((power * digit for digit in (5, 2, 1) if power * digit <= number), 1))
+
+
+def precision(facts: Facts, wanted: str) -> str:
+    """`set training.precision: bf16`, as the dialect writes it: `bf16: true`, `dtype: bfloat16`."""
+    key = facts.key("training.precision")
+    section, dot, last = key.rpartition(".")
+    if last in ("bf16", "fp16", "fp32", "tf32"):
+        other = "" if last == wanted or last not in ("bf16", "fp16") else f" and {last}: false"
+        return f"set {section}{dot}{wanted}: true{other}" if wanted != "fp32" else f"set {key}: false"
+    long = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(wanted, wanted)
+    return f"set {key}: {long if last.endswith('dtype') else wanted}"

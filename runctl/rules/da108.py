@@ -1,0 +1,82 @@
+"""DA108: nothing is held out to validate on
+
+## Why
+
+Without a validation the loss of training is all there is: the best checkpoint is the one with the luckiest batch, and
+overfitting shows in nothing. Results that were ranked by single values of a training loss had to be taken back.
+
+## Fails
+
+```yaml
+data: {train_files: "shards/train/*.tar"}
+trainer: {max_steps: 12000, batch_size: 4, lr: 0.0001, save_steps: 1000}
+```
+
+```yaml
+data: {train_files: "shards/train/*.tar", val_files: "shards/val/*.tar"}
+trainer: {max_steps: 12000, batch_size: 4, lr: 0.0001, save_steps: 1000, eval_every: 0}
+```
+
+## Passes
+
+```yaml
+data: {train_files: "shards/train/*.tar", val_files: "shards/val/*.tar"}
+trainer: {max_steps: 12000, batch_size: 4, lr: 0.0001, save_steps: 1000, eval_every: 500}
+```
+
+```yaml
+trainer: {max_steps: 200, batch_size: 4, lr: 0.0001}
+```
+
+## What to do
+
+Hold out a file or a share of the data, and validate every few hundred steps. What a trainer does where its config says
+nothing is an adapter's to say (`defaults: {training.validate_every: never}`). runctl's own runs always validate.
+
+## Policy
+
+A run of at most `smoke_steps` optimizer steps is a smoke test and needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runctl.facts import Facts, Finding, NotChecked, Severity
+
+SEVERITY: Severity = "warning"
+POLICY = ("smoke_steps",)
+_HELD_OUT = ("data.validation", "data.validation_share")
+
+
+def check(facts: Facts) -> Iterable[Finding]:
+    if not facts.foreign:
+        if facts.get("task") == "command":
+            raise NotChecked("whether a program of your own validates is not known")
+        return
+    steps = facts.get("run.steps")
+    if steps is not None and steps <= facts.policy["smoke_steps"]:
+        return
+    why = lacking(facts)
+    if why:
+        at = facts.place("training.validate_every", *_HELD_OUT, "run.steps", "training.epochs", "data.train")
+        fix = "hold out a part of the data, and validate on it every few hundred steps"
+        yield Finding(why, at=at, fix=fix)
+
+
+def lacking(facts: Facts) -> str | None:
+    """Why no validation takes place, or None where one may."""
+    every = facts.values.get("training.validate_every")
+    held_out = [name for name in _HELD_OUT if facts.get(name)]
+    if every is not None:
+        if facts.get("training.validate_every", True) is not None:
+            return None  # it validates, or what is there cannot be read
+        source = facts.source("training.validate_every")
+        if source is None or source.kind != "default" or held_out:
+            never = f"{facts.key('training.validate_every')} says that it never validates"
+            if source is not None and source.kind == "default":
+                never = f"{facts.key('training.validate_every')} is not set, so that it never validates"
+            return never + (f", though there is {facts.key(held_out[0])}" if held_out else "")
+    elif held_out:
+        return None
+    return "nothing is held out to validate on: overfitting will not show, and no checkpoint can be called the best"
