@@ -1,4 +1,4 @@
-"""GP101: a GPU that the catalogue does not know
+"""GP101: a GPU, or a number of them, that is not to be had
 
 ## Why
 
@@ -12,6 +12,17 @@ training: {steps: 100}
 compute: {backend: modal, gpu: A100-80}
 ```
 
+```yaml
+training: {steps: 100}
+compute: {backend: modal, gpu: RTX-4090, cpu: 4, timeout: 1h}
+```
+
+```yaml
+task: command
+command: {argv: [torchrun, train.py]}
+compute: {backend: modal, gpu: "A10:8", cpu: 4, timeout: 1h}
+```
+
 ## Passes
 
 ```yaml
@@ -21,7 +32,8 @@ compute: {backend: modal, gpu: A100-80GB}
 
 ## What to do
 
-Take a name of `runctl gpus`, with `:N` for several. It is an error on your own machine too: nothing about memory,
+Take a name of `runctl gpus`, with `:N` for several, as many as one machine of the provider has
+(`data/hardware.yaml`). A name that is not in the catalogue is an error on your own machine too: nothing about memory,
 precision and time could be checked.
 """
 
@@ -29,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from runctl import hardware
 from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "error"
@@ -38,4 +51,26 @@ def check(facts: Facts) -> Iterable[Finding]:
     facts.need("compute.gpu")
     if (problem := facts.get("gpu.problem")) is not None:
         message, hint = problem
-        yield Finding(f"compute.gpu: {message}", at="compute.gpu", fix=hint)
+        yield Finding(f"{facts.key('compute.gpu')}: {message}", at="compute.gpu", fix=hint)
+        return
+    gpu, count, backend = facts.get("gpu"), facts.get("gpu.count", 1), facts.get("compute.backend")
+    provider = hardware.catalogue().providers.get(backend)
+    if gpu is None or provider is None or provider.most_gpus is None:
+        return
+    if backend not in gpu.prices:
+        near = _near(gpu, backend)
+        message = f"{facts.key('compute.gpu')} is {gpu.name}, which {backend} does not have"
+        yield Finding(message, at="compute.gpu", fix=f"the nearest there by memory: {near}")
+        return
+    most = provider.most_gpus.of.get(gpu.name, provider.most_gpus.count)
+    if count > most:
+        message = f"{facts.key('compute.gpu')} asks for {count} × {gpu.name}, but a machine of {backend} has at most"
+        message += f" {most} ({provider.most_gpus.source})"
+        yield Finding(message, at="compute.gpu", fix=f"ask for {gpu.name}:{most}, or for a larger GPU")
+
+
+def _near(gpu: hardware.Gpu, backend: str) -> str:
+    """The two GPUs of the backend whose memory is nearest."""
+    there = [other for other in hardware.catalogue().gpus.values() if backend in other.prices]
+    there.sort(key=lambda other: abs(other.nominal_bytes - gpu.nominal_bytes))
+    return ", ".join(other.name for other in there[:2])

@@ -38,6 +38,7 @@ from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "error"
 NATIVE = True
+LAUNCH = True
 
 
 def check(facts: Facts) -> Iterable[Finding]:

@@ -1,0 +1,54 @@
+"""EN103: nobody will see how the run goes
+
+## Why
+
+A tracker failed to start and the run was detached: it went on with no eyes on it. Another hung before its first line
+while the curves of yesterday's run looked alive, and an evening passed.
+
+## Fails
+
+```yaml launch detached
+data: {simulate: {games: 2000}}
+training: {steps: 200000, batch_size: 64}
+compute: {gpu: A100-80GB}
+```
+
+## Passes
+
+```yaml launch detached
+data: {simulate: {games: 2000}}
+training: {steps: 200000, batch_size: 64}
+compute: {gpu: A100-80GB}
+tracking: {wandb: online}
+```
+
+```yaml launch detached
+training: {steps: 100}
+```
+
+## What to do
+
+Set `tracking.wandb: online`, or a guard that notifies (`guards: [{when: nan, do: notify}]`), or follow the run
+(`runctl logs -f`, `runctl status`). It is known at a launch only, and short runs may well be left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runctl.facts import Facts, Finding, Severity
+
+SEVERITY: Severity = "warning"
+NATIVE = True
+
+
+def check(facts: Facts) -> Iterable[Finding]:
+    if not facts.need("run.detached") or facts.get("tracking.wandb") == "online":
+        return
+    if any(guard.do == "notify" for guard in facts.get("guards") or ()):
+        return
+    length = facts.need("run.length")
+    if length.long:
+        message = f"the run ({length.why}) is left alone, and nothing tells anybody how it goes"
+        fix = "set tracking.wandb: online, or follow it: runctl logs -f"
+        yield Finding(message, at=facts.place("tracking.wandb", "training.steps", "training.epochs"), fix=fix)
