@@ -1,5 +1,7 @@
-"""Report formats: one file each, found by being there; `render(reports, unreadable=()) -> str` makes the whole output;
-`unreadable` are the errors of files that could not be read.
+"""Report formats: one file each, found by being there (`_` begins what several formats share).
+
+`render(reports, unreadable=(), comparison=None) -> str` makes the whole output; `unreadable` are the errors of files
+that could not be read, `comparison` (`runctl.base`) is there where the configs were compared with another git ref.
 
 `text` is for people and goes through `runctl.view.report`; the others are plain text for programs.
 """
@@ -15,7 +17,8 @@ from runctl.errors import UsageError, did_you_mean
 
 def names() -> list[str]:
     """The formats that there are."""
-    return sorted(module.name.rstrip("_") for module in pkgutil.iter_modules(__path__))
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name.rstrip("_") for name in found if not name.startswith("_"))
 
 
 def load(name: str) -> Callable[..., str]:

@@ -1,40 +1,58 @@
-"""Reports as JSON: `{schema_version, reports: [{path, kind, verdict, launch, findings, estimates, coverage}]}`, and
-`errors` where files could not be read."""
+"""Reports as JSON: `{schema_version, reports: [{path, kind, verdict, launch, findings, estimates, coverage}]}`,
+`errors` where files could not be read, and `comparison` where there is a base.
+
+Within a schema version keys are only added. A finding's `fingerprint` stays when lines move; `recognised` says, of
+another trainer's config, which key was read as which fact."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
-from runctl.facts import Fact
+from runctl.facts import Fact, Finding
 from runctl.preflight import Report
+from runctl.reporting._marks import marks
+from runctl.secrets import masked
+
+if TYPE_CHECKING:
+    from runctl.base import Change, Comparison
 
 SCHEMA_VERSION = 1
 
 
-def render(reports: Sequence[Report], unreadable: Sequence[RunctlError] = ()) -> str:
+def render(
+    reports: Sequence[Report], unreadable: Sequence[RunctlError] = (), comparison: Comparison | None = None
+) -> str:
     data: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "reports": [report(one) for one in reports]}
     data |= {"errors": [error.to_json() for error in unreadable]} if unreadable else {}
+    data |= {"comparison": compared(comparison)} if comparison else {}
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def report(one: Report) -> dict[str, Any]:
     """One report as JSON-able data."""
+    named = marks(one)
     return {
         "path": one.path,
         "kind": one.kind,
+        "why": one.why or None,
+        "dialect": one.facts.dialect,
+        "recognised": _recognised(one),
         "verdict": one.verdict,
         "launch": {
             "refused": bool(one.refusals),
             "because": [{"rule": found.rule, "message": found.message} for found in one.refusals],
         },
         "counts": {**one.counts, "waived": len(one.waived)},
-        "findings": [found.to_json() for found in one.findings],
-        "waived": [{**found.to_json(), "because": waiver.reason} for found, waiver in one.waived],
+        "findings": [_finding(found, named) for found in one.findings],
+        "waived": [
+            {**_finding(found, named), "because": waiver.reason, "where": waiver.where} for found, waiver in one.waived
+        ],
         "estimates": estimates(one),
         "coverage": {
             "checked": list(one.coverage.checked),
@@ -42,6 +60,55 @@ def report(one: Report) -> dict[str, Any]:
             "off": list(one.coverage.off),
         },
     }
+
+
+def _finding(found: Finding, named: dict[int, str]) -> dict[str, Any]:
+    return {**found.to_json(), "fingerprint": named[id(found)]}
+
+
+def _recognised(one: Report) -> list[dict[str, Any]]:
+    """Which key of another trainer's config was read as which fact; empty for runctl's own."""
+    hidden = one.facts.get("config.hidden", ())
+    found = []
+    for name, key, value in one.facts.get("adapter.recognised", ()) or ():
+        plain = value if isinstance(value, bool | int | float) or value is None else masked(str(value), hidden)
+        if isinstance(plain, float) and not math.isfinite(plain):
+            plain = str(plain)
+        found.append({"fact": name, "key": key, "value": plain})
+    return found
+
+
+def compared(comparison: Comparison) -> dict[str, Any]:
+    """What changed against the base; a change's findings are named by rule, key and message."""
+    return {
+        "ref": comparison.ref,
+        "commit": comparison.commit,
+        "note": comparison.note or None,
+        "unchanged": len(comparison.unchanged),
+        "changes": [_change(change) for change in comparison.changes],
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    from runctl import base
+
+    then = base.measures(change.before) if change.before else {}
+    now = base.measures(change.now) if change.now else {}
+    units = {"cost": "cost_usd", "time": "time_seconds", "memory": "memory_bytes"}
+    found: dict[str, Any] = {"path": change.path, "state": change.state, "was": change.was}
+    found["base_error"] = change.broken or None
+    found["verdict"] = {
+        "before": change.before.verdict if change.before else None,
+        "now": change.now.verdict if change.now else None,
+    }
+    for name in ("cost", "time", "memory", "parameters", "steps", "gpu"):
+        found[units.get(name, name)] = {"before": then.get(name), "now": now.get(name)}
+    for name in ("new", "fixed", "kept", "waived"):
+        found[name] = [
+            {"rule": one.rule, "severity": one.severity, "key": one.key, "message": one.message}
+            for one in getattr(change, name)
+        ]
+    return found
 
 
 def estimates(one: Report) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
@@ -11,46 +12,73 @@ from runctl.facts import Fact, Facts, Finding
 from runctl.preflight import Report
 from runctl.units import counted, format_bytes, format_count, format_duration, format_usd
 
+if TYPE_CHECKING:
+    from runctl.base import Comparison
+
 Span = tuple[str, str]  # style ("" for none), text
 Line = list[Span]
 
 _STYLE = {"error": "bad", "warning": "warn", "note": "note"}
-_VERDICT = {"ok": ("good", "ok"), "warn": ("warn", "warnings"), "fail": ("bad", "refused")}
+VERDICT = {
+    "ok": ("good", "ok"),
+    "warn": ("warn", "warnings"),
+    "fail": ("bad", "refused"),
+    "other": ("dim", "not a training config"),
+    "incomplete": ("warn", "incomplete"),
+}
 
 
-def render(reports: Sequence[Report], unreadable: Sequence[RunctlError] = ()) -> str:
-    """The reports; what is `unreadable` is told on stderr."""
-    return "\n".join("".join(text for _, text in line) for line in lines(reports))
+def render(
+    reports: Sequence[Report], unreadable: Sequence[RunctlError] = (), comparison: Comparison | None = None
+) -> str:
+    """The reports, and what is `unreadable`: on a terminal that is told on stderr."""
+    told = [f"cannot be read: {error.message}" for error in unreadable]
+    return "\n".join([*told, *("".join(text for _, text in line) for line in lines(reports, comparison))])
 
 
-def lines(reports: Sequence[Report]) -> Iterator[Line]:
-    """The whole report, verdict first, as styled lines."""
+def lines(reports: Sequence[Report], comparison: Comparison | None = None) -> Iterator[Line]:
+    """The whole report, verdict first, as styled lines; against a base, only what differs."""
+    if comparison is not None:
+        from runctl.reporting import _compared  # which reads this module
+
+        yield from _compared.lines(comparison)
+        return
     for index, report in enumerate(reports):
         if index:
             yield []
-        yield from _one(report, brief=len(reports) > 3)
+        yield from one(report, brief=len(reports) > 3)
+    configs = [report for report in reports if report.kind == "training"]
     if len(reports) > 1:
-        failed = sum(bool(report.refusals) for report in reports)
+        failed = sum(bool(report.refusals) for report in configs)
+        others = len(reports) - len(configs)
         yield []
-        style = "bad" if failed else "good"
+        last = "pass" if any(report.facts.foreign for report in configs) else "would launch here"
         yield [
-            (style, f"{len(reports) - failed} of {len(reports)} configs would launch here"),
-            ("dim", _totals(reports)),
+            ("bad" if failed else "good", f"{len(configs) - failed} of {len(configs)} configs {last}"),
+            ("dim", f"{_totals(reports)}; {counted(others, 'other file')}" if others else _totals(reports)),
         ]
 
 
-def _one(report: Report, brief: bool) -> Iterator[Line]:
-    style, word = _VERDICT[report.verdict]
+def one(report: Report, brief: bool) -> Iterator[Line]:
+    """One report; a `brief` one of a config that passes is its verdict only."""
+    style, word = VERDICT[report.verdict]
     yield [(style, word), ("", "  "), ("name", report.path), ("dim", _counts(report))]
+    if report.why and report.kind in ("incomplete", "other"):
+        kind = "" if report.verdict == report.kind else f"{VERDICT[report.kind][1]}: "
+        yield [("dim", f"  {kind}{report.why}")]
     if report.at_launch:
         yield [("warn", f"  would be refused at launch here: {refusals(report.at_launch)}")]
     for finding in report.findings:
         yield []
-        yield from _finding(finding, report)
+        yield from finding_lines(finding, report)
     if brief and report.verdict == "ok":
         return
-    yield []
-    yield from estimate_lines(report)
+    if report.kind == "other":
+        yield from _waived(report)
+        return
+    if report.estimates and report.kind != "incomplete":
+        yield []
+        yield from estimate_lines(report)
     yield []
     yield from _coverage(report)
 
@@ -60,13 +88,12 @@ def refusals(findings: Sequence[Finding]) -> str:
     return "; ".join(f"{finding.rule} {finding.message}" for finding in findings)
 
 
-def _finding(finding: Finding, report: Report) -> Iterator[Line]:
+def finding_lines(finding: Finding, report: Report) -> Iterator[Line]:
+    """A finding like a compiler's: what, where, the line with a caret, why, and what to do."""
     style = _STYLE[finding.severity or "error"]
     yield [(style, f"{finding.severity} {finding.rule}"), ("", f" {finding.message}")]
     yield [("dim", f"  --> {finding.where()}")]
-    source = (
-        report.document.line(finding.line) if report.document and finding.line and finding.file == report.path else ""
-    )
+    source = report.document.line(finding.line, finding.file) if report.document and finding.line else ""
     if source.strip() and finding.line and finding.column:
         shown, column = _window(source, finding.column)
         margin = f"{finding.line:>5} | "
@@ -159,6 +186,10 @@ def _coverage(report: Report) -> Iterator[Line]:
         yield [("dim", f"    {' '.join(names)}: {why}")]
     if coverage.off:
         yield [("dim", f"  switched off by the project: {' '.join(coverage.off)}")]
+    yield from _waived(report)
+
+
+def _waived(report: Report) -> Iterator[Line]:
     for finding, waiver in report.waived:
         yield [("dim", f"  waived {finding.rule} ({finding.message}): {waiver.reason}")]
 
