@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -18,37 +17,66 @@ CPU = ("none", "cpu")
 
 
 def merged(documents: Sequence[Document]) -> Document:
-    """One document of several, the last over the others: mappings are merged, all else is replaced. Every value keeps
-    the place where it was written. Raises UsageError where one of them holds no mapping."""
+    """One document of several, the last over the others: mappings are merged, all else is replaced, a list as a whole
+    and what is null with nothing. Every value keeps the place where it was written. Raises UsageError where one of
+    them holds no mapping."""
     if len(documents) == 1:
         return documents[0]
     for document in documents:
         if document.data is not None and not isinstance(document.data, dict):
-            raise UsageError(f"{document.file} holds no mapping of settings, so that nothing can be laid over it")
-    top = documents[-1]
-    result = Document(top.file, top.text, duplicates=[one for each in documents for one in each.duplicates])
+            kind = "a list" if isinstance(document.data, list) else "a single value"
+            hint = "files that lie over each other are mappings: key: value"
+            raise UsageError(f"{document.file} holds {kind}, so that it cannot lie under or over another", hint=hint)
+    *lower, top = documents
+    duplicates = [one for each in documents for one in each.duplicates]
+    result = Document(top.file, top.text, {}, duplicates=duplicates, beneath=tuple(lower))
     for document in documents:
-        _over(result, document, (), document.data or {})
+        replaced = _over(result.data, document.data or {})
+        _places(result.keys, document.keys, replaced)
+        _places(result.values, document.values, replaced)
+        _places(result.scalars, document.scalars, replaced)
     return result
 
 
-def _over(result: Document, document: Document, path: Path, data: dict[Any, Any]) -> None:
-    node = result.data = result.data if isinstance(result.data, dict) else {}
-    for part in path:
-        node = node[part]
-    for key, value in data.items():
-        below = (*path, key)
-        if isinstance(value, dict) and isinstance(node.get(key), dict):
-            result.keys[below] = document.keys.get(below, document.position(below))
-            _over(result, document, below, value)
-            continue
-        node[key] = copy.deepcopy(value)
-        for table, source in (
-            (result.keys, document.keys), (result.values, document.values), (result.scalars, document.scalars)
-        ):  # fmt: skip
-            for old in [known for known in table if known[: len(below)] == below]:
-                del table[old]
-            table.update({known: at for known, at in source.items() if known[: len(below)] == below})  # type: ignore
+def _over(data: dict[Any, Any], upper: dict[Any, Any]) -> set[Path]:
+    """Lay `upper` over `data`; returns the paths of what was lost. Without recursion: aliases can nest deeply."""
+    replaced: set[Path] = set()
+    open_: list[tuple[dict[Any, Any], dict[Any, Any], Path]] = [(data, upper, ())]
+    while open_:
+        node, over, path = open_.pop()
+        for key, value in over.items():
+            below = node.get(key)
+            if isinstance(value, dict) and isinstance(below, dict):
+                open_.append((below, value, (*path, key)))
+                continue
+            if key in node:
+                replaced.add((*path, key))
+            node[key] = unshared(value)
+    return replaced
+
+
+def unshared(value: Any) -> Any:
+    """A copy in which no two places hold the same mapping or list, as aliases do: a change of one is none of others."""
+    result = [value]
+    open_: list[tuple[Any, Any]] = [(result, 0)]
+    while open_:
+        holder, key = open_.pop()
+        node = holder[key]
+        if isinstance(node, dict):
+            holder[key] = dict(node)
+            open_ += ((holder[key], inner) for inner in node)
+        elif isinstance(node, list):
+            holder[key] = list(node)
+            open_ += ((holder[key], index) for index in range(len(node)))
+    return result[0]
+
+
+def _places(table: dict[Path, Any], upper: dict[Path, Any], replaced: set[Path]) -> None:
+    """Forget where the lost stood; what the upper file has stands there."""
+    lost = [path for path in table if any(path[:depth] in replaced for depth in range(1, len(path) + 1))]
+    for path in lost if replaced else ():
+        del table[path]
+    table.update(upper)
 
 
 def parsed(overrides: Sequence[str], gpu: str | None) -> dict[Path, str]:
@@ -71,17 +99,19 @@ def apply(document: Document, overrides: dict[Path, str]) -> list[Path]:
     """Set each override in a foreign config's data; returns the paths. Keys as the file writes them keep their kind."""
     from runctl import yamldoc
 
-    document.data = copy.deepcopy(document.data) if overrides else document.data
+    document.data = unshared(document.data) if overrides else document.data
     for path, text in overrides.items():
         if not isinstance(document.data, dict) or (path == ("compute", "gpu") and "compute" not in document.data):
             continue
-        node = document.data
+        node, dotted = document.data, ".".join(map(str, path))
         for part in path[:-1]:
-            child = node.setdefault(part, {})
-            if not isinstance(child, dict):
-                raise UsageError(f"--set {'.'.join(map(str, path))}: {part} is not a section")
-            node = child
-        node[path[-1]] = yamldoc.parse(text).data
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                break
+        if isinstance(node, dict):
+            node[path[-1]] = yamldoc.parse(text).data
+        elif dotted not in WORDS:  # which needs no section of that name
+            raise UsageError(f"--set {dotted}: {dotted.rpartition('.')[0]} is not a section")
     return list(overrides)
 
 
