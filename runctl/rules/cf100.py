@@ -19,16 +19,16 @@ training: {batch_size: 512, steps: 100}
 
 ## What to do
 
-Write a value that the message accepts. `runctl config schema` prints every key with its type and range; durations
+Write a value that the message accepts. `runctl schema` prints every key with its type and range; durations
 are written as `90s`, `5m` or `24h`, sizes as `512MiB` or `64GiB`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.light import replace
 from runctl.rules.cf101 import problems
 from runctl.rules.cf102 import is_placeholder
 
@@ -42,4 +42,4 @@ def check(facts: Facts) -> Iterable[Finding]:
     }
     for finding in problems(facts, "CF100"):
         if getattr(finding.at, "line", None) not in placeholders:  # CF102 says it better
-            yield finding if finding.fix else replace(finding, fix="write a value that runctl config schema allows")
+            yield finding if finding.fix else replace(finding, fix="write a value that runctl schema allows")

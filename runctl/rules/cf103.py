@@ -12,6 +12,13 @@ without any change.
 training: {steps: 100, lr: 3.0e-4, lr: 1.0e-3}
 ```
 
+```yaml
+trainer: {max_steps: 500, batch_size: 8}
+optim:
+  learning_rate: 0.0003
+  learning_rate: 0.001
+```
+
 ## Passes
 
 ```yaml
@@ -27,11 +34,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl.facts import Facts, Finding, Severity
+from runctl.facts import Edit, Facts, Finding, Severity
 from runctl.rules.cf101 import problems
 
 SEVERITY: Severity = "error"
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    return problems(facts, "CF103")
+    if not facts.foreign:
+        yield from problems(facts, "CF103")
+        return
+    for one in facts.need("config.duplicates"):
+        key = ".".join(map(str, one.path))
+        message = f"{key} is given twice; the first is on line {one.first.line}, and only this last one counts"
+        edit = Edit(key, at=one.second)
+        yield Finding(message, at=one.second, fix="keep one of the two", key=key, edit=edit)

@@ -1,0 +1,53 @@
+"""What a config's text says beside its values: comments, keys given twice, secrets; and the code that reads it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runctl import secrets
+from runctl.facts import Facts
+from runctl.yamldoc import Document, Position
+
+if TYPE_CHECKING:
+    from runctl.sources import Words
+
+MOST_SECRETS = 50  # of a file that holds more, these tell enough
+
+
+def read(facts: Facts, document: Document, source: Path | None) -> None:
+    """Put `config.text`, `config.keys` (path → position), `config.duplicates`, `config.secrets` (what, where), and
+    `source.words` with `source.folder` where code is given. What is secret is hidden in the document's lines."""
+    facts.put("config.text", document.text, "file")
+    facts.put("config.keys", document.keys, "file")
+    facts.put("config.duplicates", tuple(document.duplicates), "file")
+    _secrets(facts, document)
+    if source is None:
+        facts.miss("source.words", "no training code was given: --source DIR")
+        return
+    words = code(source)
+    facts.put("source.words", words.names, "file", str(source))
+    facts.put("source.read", words, "file", str(source))
+
+
+def code(source: Path) -> Words:
+    """The words of the training code, read once. Raises UsageError where there is none."""
+    from runctl import sources  # most calls give no code
+
+    return sources.words(source)
+
+
+def _secrets(facts: Facts, document: Document) -> None:
+    scalars = [(one.key, one.text) for one in facts.get("config.scalars", ())]
+    found = tuple(islice(secrets.find(scalars, document.text), MOST_SECRETS))
+    document.hidden = secrets.pieces(found) if found else ()
+    facts.put("config.secrets", tuple((one, _position(one, facts, document)) for one in found), "file")
+    facts.put("config.hidden", document.hidden, "file")
+
+
+def _position(secret: secrets.Secret, facts: Facts, document: Document) -> Position | None:
+    if secret.key is not None:
+        return next((one.position for one in facts.get("config.scalars", ()) if one.key == secret.key), None)
+    before = document.text[: secret.offset]
+    return Position(document.file, before.count("\n") + 1, secret.offset - (before.rfind("\n") + 1) + 1)
