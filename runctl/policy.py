@@ -8,15 +8,15 @@ policy:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from runctl.errors import UsageError, did_you_mean
-from runctl.units import format_duration, format_usd, parse_duration
+from runctl.light import dataclass, field
+from runctl.units import format_bytes, format_duration, format_usd, parse_bytes, parse_duration
 
 SEVERITIES = ("error", "warning", "note", "off")
+UNWAIVABLE = ("CF100", "CF101", "CF103", "PO101", "WV101", "WV102", "WV103")  # nobody can allow what these find
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,48 @@ def _share(given: Any) -> float:
     return float(given)
 
 
+def _ratio(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
+        raise ValueError(f"{given!r} is not a number of 0 or more")
+    return float(given)
+
+
 def _usd(given: Any) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
         raise ValueError(f"{given!r} is no amount of USD, a number of 0 or more")
     return float(given)
+
+
+def _size(given: Any) -> int:
+    size = parse_bytes(given)
+    if size <= 0:
+        raise ValueError(f"{given!r} is no size above 0")
+    return size
+
+
+def _rate(size: float) -> str:
+    return f"{format_bytes(size)} a second"
+
+
+def _hours(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given <= 0:
+        raise ValueError(f"{given!r} is no number of hours")
+    return float(given)
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ValueError(f"{given!r} is no list of names")
+    return tuple(given)
+
+
+def _bare(number: float) -> str:
+    return f"{number:g}"
+
+
+def _limit(show: Callable[[Any], str], without: str = "no limit") -> Callable[[Any], str]:
+    return lambda value: without if value is None else show(value)
 
 
 def _percent(share: float) -> str:
@@ -73,48 +111,122 @@ VALUES: dict[str, Value] = {
     "budget_free": Value(1.0, "a run likely to cost less needs no budget", _usd, format_usd),
     "budget_required": Value(25.0, "a run likely to cost more must have a budget", _usd, format_usd),
     "canary_cost": Value(10.0, "a run likely to cost more should not be its shape's first", _usd, format_usd),
+    "smoke_steps": Value(500, "a run of at most so many optimizer steps is a smoke test", _count),
+    "passes": Value(20, "passes over the data that steps and batch may amount to", _count),
+    "memory_unused": Value(
+        0.005, "a large GPU of which a long run uses a smaller share is not used", _share, lambda share: f"{share:.1%}"
+    ),
+    "saving_share": Value(0.05, "the share of the time that writing checkpoints may take", _share, _percent),
+    "write_rate": Value(2**30, "bytes a second at which a checkpoint is written", _size, _rate),
+    "kept_checkpoints": Value(500 * 2**30, "what checkpoints that are never deleted may take", _size, format_bytes),
+    "max_cost_usd": Value(None, "a run that is likely to cost more is refused", _usd, _limit(format_usd)),
+    "max_hours": Value(None, "a run that is likely to take longer is refused", _hours, _limit(_bare)),
+    "max_gpus": Value(None, "a run on more GPUs is refused", _count, _limit(str)),
+    "allowed_gpus": Value(None, "GPUs of the catalogue on which runs may be", _names, _limit(", ".join, "any")),
+    "allowed_backends": Value(None, "places where runs may be", _names, _limit(", ".join, "any")),
+    "data_least": Value(1.0, "tokens or examples for each parameter that a long run from scratch should have", _ratio),
+    "data_most": Value(20_000.0, "tokens or examples for each parameter above which a model is small for them", _ratio),
 }
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """What every config must say: `key` is a dotted name, or one of `runctl/rules/po102.py`'s words; `one_of` are the
+    values that it may have; `when` is always, paid or long; `paths` are globs, none: every config."""
+
+    key: str
+    message: str = ""
+    one_of: tuple[Any, ...] = ()
+    when: str = "always"
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Policy:
-    """`values` by name, `rules` maps a rule's id to the severity that the project gives it."""
+    """`values` by name, `rules` maps a rule's id to the severity that the project gives it, `require` is what configs
+    must say."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, str] = field(default_factory=dict)
+    require: tuple[Requirement, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         return self.values.get(name, VALUES[name].default)
+
+    def severity(self, rule: str) -> str | None:
+        """What the project makes of a rule's severity; a rule that cannot be waived can only be raised."""
+        given = self.rules.get(rule)
+        return given if given == "error" or rule not in UNWAIVABLE else None
 
     def show(self, name: str) -> str:
         return VALUES[name].show(self[name])
 
 
-def read(raw: Mapping[str, Any], file: str = "runctl.yaml") -> Policy:
-    """Check the `policy:` section of a project; raises UsageError that names what is wrong."""
+Place = Callable[..., str]
+SECTIONS = ("rules", "require")
+WHEN = ("always", "paid", "long")
+
+
+def read(raw: Mapping[str, Any], file: str = "runctl.yaml", place: Place | None = None) -> Policy:
+    """Check the `policy:` section of a project; raises UsageError that names what is wrong, and where: `place` gives
+    file:line:col of a path below the section."""
+    at = place or (lambda *keys: file)
     values: dict[str, Any] = {}
     for key, given in raw.items():
-        if key == "rules":
+        if key in SECTIONS:
             continue
         if key not in VALUES:
-            hint = did_you_mean(str(key), [*VALUES, "rules"]) or f"known: {', '.join([*VALUES, 'rules'])}"
-            raise UsageError(f"{file}: unknown policy value '{key}'", hint=hint)
+            known = [*VALUES, *SECTIONS]
+            hint = did_you_mean(str(key), known) or f"known: {', '.join(known)}"
+            raise UsageError(f"{at(key)}: unknown policy value '{key}'", hint=hint)
         try:
             values[key] = VALUES[key].parse(given)
         except ValueError as error:
-            raise UsageError(f"{file}: policy.{key}: {error}") from None
-    return Policy(values, _rules(raw.get("rules") or {}, file))
+            raise UsageError(f"{at(key)}: policy.{key}: {error}") from None
+    return Policy(values, _rules(raw.get("rules") or {}, at), _require(raw.get("require") or [], at))
 
 
-def _rules(raw: Any, file: str) -> dict[str, str]:
+def _rules(raw: Any, at: Place) -> dict[str, str]:
     if not isinstance(raw, Mapping):
-        raise UsageError(f"{file}: policy.rules must map rule ids to {', '.join(SEVERITIES)}")
+        raise UsageError(f"{at('rules')}: policy.rules must map rule ids to {', '.join(SEVERITIES)}")
     result = {}
     for rule, given in raw.items():
         severity = "off" if given is False else given  # YAML reads a bare `off` as false
-        if not re.fullmatch(r"[A-Z]{2}\d{3}", str(rule)):
-            raise UsageError(f"{file}: policy.rules: '{rule}' is no rule id; see runctl rules")
         if severity not in SEVERITIES:
-            raise UsageError(f"{file}: policy.rules.{rule} is {given!r}; it can be {', '.join(SEVERITIES)}")
+            known = ", ".join(SEVERITIES)
+            raise UsageError(f"{at('rules', rule)}: policy.rules.{rule} is {given!r}; it can be {known}")
         result[str(rule)] = str(severity)
     return result
+
+
+def _require(raw: Any, at: Place) -> tuple[Requirement, ...]:
+    if not isinstance(raw, list):
+        hint = "write require: [budget, training.seed]"
+        raise UsageError(f"{at('require')}: policy.require must be a list", hint=hint)
+    return tuple(_requirement(item, lambda *keys, i=index: at("require", i, *keys)) for index, item in enumerate(raw))
+
+
+def _requirement(item: Any, at: Place) -> Requirement:
+    if isinstance(item, str) and item:
+        return Requirement(item)
+    if not isinstance(item, Mapping) or not isinstance(item.get("key"), str):
+        hint = "write - training.seed, or - {key: budget, when: paid, message: why}"
+        raise UsageError(f"{at()}: a requirement is a key, or a mapping with one", hint=hint)
+    fields = ("key", "message", "one_of", "when", "paths")
+    for key in item:
+        if key not in fields:
+            hint = did_you_mean(str(key), fields) or f"known: {', '.join(fields)}"
+            raise UsageError(f"{at(key)}: a requirement has no '{key}'", hint=hint)
+    when = item.get("when", "always")
+    if when not in WHEN:
+        raise UsageError(f"{at('when')}: when is {str(when)[:40]!r}; it can be {', '.join(WHEN)}")
+    one_of, paths = (_listed(item, key, at) for key in ("one_of", "paths"))
+    return Requirement(item["key"], str(item.get("message") or ""), one_of, when, paths)
+
+
+def _listed(item: Mapping[str, Any], key: str, at: Place) -> tuple[Any, ...]:
+    given = item.get(key)
+    given = [] if given is None else given if isinstance(given, list) else [given]
+    if any(isinstance(one, list | dict) or (key == "paths" and not isinstance(one, str)) for one in given):
+        raise UsageError(f"{at(key)}: {key} must be a list of single values")
+    return tuple(given)
