@@ -1,19 +1,17 @@
 """One file for each config dialect: `native` is runctl's own; the others are data, read by `foreign`.
 
-Which adapter reads a config: the one asked for, the project's whose `match` fits its path, runctl's own where the
-config looks like one, the built-in dialect that recognises it, and `generic` for all that is left.
+Which adapter reads a config: the one asked for, the project's whose `match` fits its path (or that has no `match` and
+recognises it), runctl's own where the config looks like one, the built-in dialect that recognises it, and `generic` for
+all that is left.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from runctl import yamldoc
+from runctl import globs, shipped, yamldoc
 from runctl.adapters.spec import Spec, read
 from runctl.errors import UsageError, did_you_mean
 from runctl.project import Project
@@ -28,10 +26,13 @@ def choose(document: Document, project: Project, asked: str | None = None) -> Sp
     if asked:
         return None if asked == NATIVE else named(asked, project)
     for spec in of_project(project):
-        if any(_fits(document.file, pattern, project) for pattern in spec.match):
+        if any(fits(document.file, pattern, project) for pattern in spec.match):
             return spec
     from runctl.adapters import claims
 
+    for spec in of_project(project):
+        if not spec.match and claims.recognised(document.data, spec):
+            return spec
     if claims.native(document.data):
         return None
     for spec in builtin().values():
@@ -52,9 +53,15 @@ def named(name: str, project: Project) -> Spec:
 
 
 def from_file(path: Path) -> Spec:
-    """The adapter of a file of its own."""
+    """The adapter of a file of its own, read once as long as it stays what it was."""
     document = yamldoc.load(path)
-    return read(document.data, document)
+    known = _files.get(str(path))
+    if known is None or known[0] != document.text:
+        known = _files[str(path)] = (document.text, read(document.data, document, (), builtin()))
+    return known[1]
+
+
+_files: dict[str, tuple[str, Spec]] = {}
 
 
 def of_project(project: Project) -> Sequence[Spec]:
@@ -73,36 +80,41 @@ def _of_project(key: int, project: Project) -> tuple[Spec, ...]:
     assert document is not None
     if key not in _projects or _projects[key][0] is not document:
         specs = tuple(
-            from_file(project.root / item) if isinstance(item, str) else read(item, document, ("adapters", index))
+            _beside(project, item, index)
+            if isinstance(item, str)
+            else read(item, document, ("adapters", index), builtin())
             for index, item in enumerate(project.adapters)
         )
         _projects[key] = (document, specs)
     return _projects[key][1]
 
 
+def _beside(project: Project, name: str, index: int) -> Spec:
+    """The adapter of a file that `runctl.yaml` names."""
+    if not (project.root / name).exists() and project.document is not None:
+        place = project.document.position(("adapters", index))
+        raise UsageError(f"{place}: no such file: {name}", hint=f"name it as seen from {project.root}")
+    return from_file(project.root / name)
+
+
 @cache
 def builtin() -> dict[str, Spec]:
-    """The dialects that runctl brings: `data/adapters/*.yaml`, by name; `generic` comes last."""
-    found = {}
-    for entry in resources.files("runctl").joinpath("data/adapters").iterdir():
-        if entry.name.endswith(".yaml"):
-            document = yamldoc.parse(entry.read_text(encoding="utf-8"), entry.name)
-            spec = read(document.data, document)
-            found[spec.name] = spec
-    return dict(sorted(found.items(), key=lambda item: (item[0] == GENERIC, item[0])))
+    """The dialects that runctl brings, by name: those of files that are no training configs first, `generic` last."""
+    found: dict[str, Spec] = {}
+    for name in shipped.names():
+        if name.startswith("adapters/"):
+            document = Document(name.removeprefix("adapters/"), "", shipped.load(name))
+            listed = isinstance(document.data, list)
+            for index, data in enumerate(document.data if listed else [document.data]):
+                spec = read(data, document, (index,) if listed else ())
+                found[spec.name] = spec
+    return dict(sorted(found.items(), key=lambda item: (item[0] == GENERIC, item[1].kind == "training", item[0])))
 
 
-def _fits(file: str, pattern: str, project: Project) -> bool:
+def fits(file: str, pattern: str, project: Project) -> bool:
     """Whether a path, relative to the project, is one of the glob's: `*` stays within a folder, `**` does not."""
     try:
         relative = Path(file).resolve().relative_to(project.root.resolve()).as_posix()
     except ValueError:
         return False
-    return bool(_pattern(pattern).fullmatch(relative))
-
-
-@cache
-def _pattern(glob: str) -> re.Pattern[str]:
-    parts = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces: list[Any] = re.split(r"(\*\*/|\*\*|\*|\?)", glob.removeprefix("./"))
-    return re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces))
+    return globs.fits(relative, pattern)

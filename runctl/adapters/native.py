@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from operator import attrgetter
 
 from runctl import config as configs
 from runctl.adapters import native_dataset
 from runctl.config import LoadedConfig, RunConfig
 from runctl.errors import ConfigError
-from runctl.facts import Facts
+from runctl.facts import Fact, Facts, Source
 from runctl.project import Project
 from runctl.tasks.worldmodel import metric_names
 from runctl.yamldoc import Document
@@ -50,15 +51,19 @@ _OF_THE_MODEL = {"data", "encoding", "model", "training", "loss_weights", "check
 
 def _settings(loaded: LoadedConfig, facts: Facts) -> None:
     """Each leaf of the config under its dotted key. A default stands where its section does, if it is written."""
+    defaults: dict[str, Source] = {}
     for key, origin in loaded.origins.items():
-        value: Any = loaded.config
-        for part in key.split("."):
-            value = getattr(value, part)
-        position = origin.position
-        if origin.kind == "default":
-            section = (key.partition(".")[0],)
-            position = loaded.document.keys.get(section)
-        facts.put(key, value, origin.kind, position=position)
+        if origin.kind != "default":
+            source = Source(origin.kind, "", origin.position)
+        else:
+            section = key.partition(".")[0]
+            if section not in defaults:
+                defaults[section] = Source("default", "", loaded.document.keys.get((section,)))
+            source = defaults[section]
+        facts.values[key] = Fact(_value_of(key)(loaded.config), source)
+
+
+_value_of = cache(attrgetter)
 
 
 def _length(config: RunConfig, facts: Facts) -> None:
@@ -92,6 +97,8 @@ def _model(config: RunConfig, facts: Facts) -> None:
     from runctl.estimate import calibration, parameters
 
     encoding, model = config.encoding, config.model
+    facts.put("encoding.whole", encoding, "derived", "encoding")
+    facts.put("model.whole", model, "derived", "model")
     for name, count in (("parameters", parameters.count), ("flops", parameters.flops)):
         try:
             facts.put(f"model.{name}", count(encoding, model), "derived", "the architecture")

@@ -61,6 +61,7 @@ def read(config: RunConfig, project: Project, facts: Facts) -> None:
         facts.put("dataset.games", games if isinstance(games, int) else len(games), "manifest", file)
     else:
         facts.miss("dataset.games", f"{file} does not count its games")
+    facts.put("dataset.simulated", manifest.get("simulated") is True, "manifest", str(file))
     _windows(config, manifest, facts, str(file))
 
 
@@ -114,6 +115,7 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
         frames = int(manifest["frames"])
         if isinstance(games, list) and games and all("identity" in game for game in games):
             train, held_out = splits.sides([game["identity"] for game in games], split)
+            facts.put("dataset.both_sides", _both_sides(games, train, held_out), "manifest", file)
             sizes = [max(0, int(game["frames"]) - context) for game in games]
             detail = f"{file}: {len(train)} of {counted(len(games), 'game')}"
             facts.put("data.train_windows", sum(sizes[index] for index in train), "manifest", detail)
@@ -126,6 +128,22 @@ def _windows(config: RunConfig, manifest: dict[str, Any], facts: Facts, file: st
     except (KeyError, TypeError, ValueError, AttributeError):
         for name in ("data.train_windows", "data.validation_windows", "data.frames"):
             facts.miss(name, f"{file} does not list its games as it should")
+
+
+def _both_sides(games: list[Any], train: list[int], held_out: list[int]) -> tuple[tuple[str, str], ...]:
+    """Pairs of games with the same bytes or the same identity, one trained on and one held out: (source, source)."""
+    seen: dict[str, Any] = {}
+    for index in train:
+        for key in ("sha256", "identity"):
+            if games[index].get(key):
+                seen[str(games[index][key])] = games[index]
+    found = []
+    for index in held_out:
+        game = games[index]
+        twin = seen.get(str(game.get("sha256"))) or seen.get(str(game["identity"]))
+        if twin is not None:
+            found.append((str(twin.get("source", twin["identity"])), str(game.get("source", game["identity"]))))
+    return tuple(found)
 
 
 def _without(config: RunConfig, facts: Facts) -> None:

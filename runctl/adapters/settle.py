@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from pydantic import ValidationError
 
 from runctl import hardware
-from runctl.adapters import native_declares
-from runctl.config.declares import Declares
+from runctl.adapters import described
+from runctl.adapters.vocabulary import EITHER, Amount
+from runctl.config.every import Every
 from runctl.errors import UsageError
 from runctl.facts import Facts
 
@@ -17,12 +15,80 @@ from runctl.facts import Facts
 def settle(facts: Facts) -> None:
     """Put `run.step_examples` (on all devices), `training.accumulation`, `run.steps`, `run.epochs`, `model.*`."""
     facts.put("task", "command", "derived", "another trainer's config")
+    for name, other in facts.get("adapter.yields", {}).items():
+        _yield(name, other, facts)
+    _precision(facts)
     devices = _devices(facts)
     if "training.accumulation" not in facts.values:
         facts.put("training.accumulation", 1, "default", f"of {facts.dialect}")
     _batch(facts, devices)
     _length(facts)
-    _declares(facts)
+    for name in ("checkpoint.every", "training.validate_every", "training.log_every"):
+        if isinstance(facts.get(name), Amount):
+            _amount(name, facts.get(name), facts, often=True)
+    for name in ("training.warmup_steps", "training.schedule_steps"):
+        if isinstance(facts.get(name), Amount):
+            _amount(name, facts.get(name), facts, often=False)
+    _saving(facts)
+    described.describe(facts)
+
+
+def _yield(name: str, other: str, facts: Facts) -> None:
+    """What the trainer passes over where the other fact is given is unknown, and no default either."""
+    source = facts.source(name)
+    if not facts.get(other) or source is None:
+        return
+    if source.kind == "default":
+        del facts.values[name]
+    else:
+        facts.miss(name, f"{facts.key(other)} is given, and {facts.key(name)} is of no account then")
+
+
+def _precision(facts: Facts) -> None:
+    """bf16, or fp16 where the GPU has no bf16: what some trainers call auto."""
+    source = facts.source("training.precision")
+    if source is None or facts.get("training.precision") != EITHER:
+        return
+    try:
+        gpu = hardware.parse(facts.get("compute.gpu"))[0] if facts.get("compute.gpu") else None
+    except UsageError:
+        gpu = None
+    found = "fp16" if gpu is not None and "bf16" not in gpu.peak else "bf16"
+    where = gpu.name if gpu else "a GPU that has it"
+    facts.put("training.precision", found, source.kind, f"auto, on {where}", source.position)
+
+
+def _amount(name: str, amount: Amount, facts: Facts, *, often: bool) -> None:
+    """An amount as optimizer steps; how often something happens, as a share of a run of epochs, in epochs."""
+    source, epochs = facts.source(name), facts.get("run.epochs")
+    assert source is not None
+    needs = _IN_A_STEP[amount.unit]
+    each = [facts.get(need) for need in needs]
+    found: Every | int
+    if all(each):
+        steps = amount.value * each[0] if amount.unit in ("share", "epochs") else amount.value / math.prod(each)
+        found = Every(steps=max(1, math.ceil(steps))) if often else round(steps)
+    elif often and amount.unit == "share" and epochs:
+        found = Every(epochs=amount.value * epochs)
+    else:
+        missing = next(need for need, value in zip(needs, each, strict=True) if not value)
+        words = "a share of the run" if amount.unit == "share" else f"in {amount.unit.replace('_', ' ')}"
+        facts.miss(name, f"{facts.key(name)} is {words}, and {facts.why(missing)}")
+        return
+    facts.put(name, found, source.kind, source.detail, source.position)
+
+
+_IN_A_STEP = {
+    "share": ("run.steps",), "epochs": ("run.steps_per_epoch",), "micro_steps": ("training.accumulation",),
+    "samples": ("run.step_examples",), "tokens": ("run.step_examples", "declares.seq_len"),
+}  # fmt: skip
+
+
+def _saving(facts: Facts) -> None:
+    """Where nobody described the trainer, a key that may say when it saves leaves that open."""
+    maybe = facts.get("adapter.saves", ())
+    if "checkpoint.every" not in facts.values and maybe:
+        facts.miss("checkpoint.every", f"{', '.join(maybe[:3])} may say it, in a way that is not known here")
 
 
 def _devices(facts: Facts) -> int:
@@ -38,6 +104,9 @@ def _batch(facts: Facts, devices: int) -> None:
     """From two of batch, accumulation and global batch follows the third; the global batch counts every device."""
     batch, accumulation = facts.get("training.batch_size"), facts.get("training.accumulation", 1)
     total = facts.get("training.global_batch")
+    stated = ("training.batch_size", "training.accumulation", "training.global_batch")
+    written = {name: facts.get(name) for name in stated if (source := facts.source(name)) and source.kind != "default"}
+    facts.put("training.batch_written", written, "derived", "as the config has it")
     if total is not None and batch is not None and total % (batch * devices) == 0:
         accumulation = max(1, total // (batch * devices))
         facts.put("training.accumulation", accumulation, "derived", f"{facts.key('training.global_batch')} ÷ batch")
@@ -93,58 +162,3 @@ def _why_no_length(facts: Facts) -> str:
     if facts.get("training.epochs"):
         return f"{facts.key('training.epochs')} counts passes, and how many examples the data holds is not known"
     return "the config does not say how long it trains"
-
-
-_FROM = {
-    "batch_size": "training.batch_size",
-    "accumulation": "training.accumulation",
-    "steps": "run.steps",
-    "precision": "training.precision",
-    "activation_checkpointing": "training.activation_checkpointing",
-}
-
-
-def _declares(facts: Facts) -> None:
-    """The model, as far as it is known, by the same path as a program's own `declares`."""
-    given: dict[str, Any] = {}
-    for field in Declares.model_fields:
-        value = facts.get(f"declares.{field}")
-        if value is None and field in _FROM:
-            value = facts.get(_FROM[field])
-        if value is not None:
-            given[field] = value
-    optimizer = str(facts.get("training.optimizer", "")).lower()
-    given.setdefault("optimizer", _OPTIMIZERS.get(optimizer, "adamw"))
-    if given.get("precision") == "fp8":
-        given["precision"] = "bf16"
-    try:
-        declared: Declares | None = Declares.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        words = first["msg"].removeprefix("Value error, ")
-        where = f"{facts.key('declares.' + str(first['loc'][0]))}: " if first["loc"] else ""
-        declared = None
-        for name in ("model.declared", "model.parameters"):
-            facts.miss(name, f"the model cannot be as the config says it is: {where}{words}")
-    if declared is None or not (declared.family or declared.parameters):
-        for name in ("model.declared", "model.parameters"):
-            facts.values.setdefault(name, _unknown(facts))
-        return
-    steps, examples = facts.values.get("run.steps"), facts.values.get("run.step_examples")
-    native_declares.read(declared, facts)
-    for name, kept in (("run.steps", steps), ("run.step_examples", examples)):
-        if kept is not None:
-            facts.values[name] = kept
-
-
-def _unknown(facts: Facts) -> Any:
-    from runctl.facts import Unknown
-
-    return Unknown(f"the config does not describe its model in a way that the adapter {facts.dialect} knows")
-
-
-_OPTIMIZERS = {
-    "adamw": "adamw", "adam": "adamw", "adamw_torch": "adamw", "adamw_torch_fused": "adamw_fused",
-    "adamw_hf": "adamw", "adamw_bnb_8bit": "adam8bit", "adamw_8bit": "adam8bit", "paged_adamw_8bit": "adam8bit",
-    "lion": "lion", "sgd": "sgd", "adafactor": "adafactor",
-}  # fmt: skip

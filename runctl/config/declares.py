@@ -6,16 +6,16 @@ spanned by the range where it has none, or asked for.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
+from runctl.config.settings import BeforeValidator, Field, Settings, after
 from runctl.errors import did_you_mean
+from runctl.light import pattern
+from runctl.units import parse_bytes
 
 FAMILIES = ("transformer", "mamba", "mlp", "vit")
 OPTIMIZERS = ("adamw", "adamw_fused", "adam8bit", "lion", "momentum", "adafactor", "sgd")
-_COUNT = re.compile(r"([\d_,]+(?:\.\d+)?)\s*([kKmMbBtT]?)")
+_COUNT = pattern(r"([\d_,]+(?:\.\d+)?)\s*([kKmMbBtT]?)")
 _SUFFIX = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
 
@@ -44,10 +44,22 @@ Size = Annotated[int, Field(ge=1, le=10_000_000)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=1, le=10**15)]
 
 
-class Declares(BaseModel):
-    """The model of a program of one's own, for `task: command`."""
+class Measured(Settings, strict=True, allow_inf_nan=False, defer_build=True):
+    """A peak that was measured once, of the same program with the same model: what it takes with other batches follows,
+    since all but weights, gradients and optimizer grows with the batch (and with the length of the sequences)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+    batch_size: Size = Field(description="examples on one GPU in one forward pass, when it was measured")
+    peak: Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)] = Field(description="bytes that the GPU gave")
+    activation_checkpointing: bool = Field(False, description="whether it was on")
+    seq_len: Size | None = Field(None, description="tokens in one sequence; null: as in this config")
+    parameters: Count | None = Field(None, description="of the measured model; null: this one")
+    bytes_per_parameter: Annotated[float, Field(gt=0, le=256)] | None = Field(
+        None, description="weights, gradients and optimizer state then; null: as in this config"
+    )
+
+
+class Declares(Settings, strict=True, allow_inf_nan=False, defer_build=True):
+    """The model of a program of one's own, for `task: command`."""
 
     family: Annotated[str, _one_of(FAMILIES)] | None = Field(None, description="transformer, mamba, mlp or vit")
     parameters: Count | None = Field(None, description="as counted by you: 124439808, 78.3M, 1.7B")
@@ -81,13 +93,14 @@ class Declares(BaseModel):
         None, description="weights, gradients and optimizer state together; null: from precision and optimizer"
     )
     activation_checkpointing: bool = Field(False, description="each block is run again in the backward pass")
+    measured: Measured | None = Field(None, description="a peak that you measured: other batches follow from it")
     kernels: Literal["fused", "plain", "custom"] | None = Field(
         None,
         description="fused: flash attention, mamba-ssm; plain: torch's own operations; custom: an attention of your "
         "own that may gather keys and values (sparse, for instance). Needed for the memory of all but an mlp",
     )
 
-    @model_validator(mode="after")
+    @after
     def _divide(self) -> Declares:
         width, heads, groups = self.d_model, self.n_heads, self.n_kv_heads
         if self.family in ("transformer", "vit") and width and heads and width % heads:

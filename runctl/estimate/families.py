@@ -11,9 +11,8 @@ The counts of GPT-2, Llama-2-7B, ViT-B/16 and Mamba-130M come out to the last we
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runctl.config.declares import Declares
+from runctl.light import dataclass
 
 _NEEDS = {
     "transformer": ("d_model", "n_layers", "vocab_size"),

@@ -29,11 +29,17 @@ STATE = {"adamw": 2, "adamw_fused": 2, "lion": 1, "momentum": 1, "sgd": 0, "adaf
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked about. `gpu` None stands for the CPU; `count` GPUs hold everything each."""
+    """What is asked about. `gpu` None stands for the CPU; `count` GPUs hold everything each. `counted` says by what
+    the parameters are known, where that is not the declaration. `encoder` is the part of the model that looks at
+    pictures, with as many of them as a forward pass has; its parameters are among those declared. `frozen_bytes` are
+    those of a weight that is not trained, where only an adapter beside it is."""
 
     declared: Declares
     gpu: Gpu | None
     count: int = 1
+    counted: str = ""
+    encoder: Declares | None = None
+    frozen_bytes: float | None = None
 
     @property
     def precision(self) -> str:
@@ -42,10 +48,16 @@ class Request:
     def change(self, gpu: Gpu | None = None, *, batch: int | None = None, **declared: Any) -> Request:
         """The same with another GPU, batch or declaration."""
         changed = declared | ({} if batch is None else {"batch_size": batch})
-        return replace(self, declared=self.declared.model_copy(update=changed), gpu=gpu or self.gpu)
+        encoder, before = self.encoder, self.declared.batch_size
+        if encoder is not None and batch is not None and before:
+            encoder = encoder.model_copy(update={"batch_size": max(1, (encoder.batch_size or 1) * batch // before)})
+        return replace(self, declared=self.declared.model_copy(update=changed), gpu=gpu or self.gpu, encoder=encoder)
 
     def _with(self, key: str, value: object) -> Request:
-        return replace(self, declared=self.declared.model_copy(update={key: value}))
+        encoder = self.encoder
+        if encoder is not None and key in ("activation_checkpointing", "precision"):
+            encoder = encoder.model_copy(update={key: value})
+        return replace(self, declared=self.declared.model_copy(update={key: value}), encoder=encoder)
 
     def alternatives(self) -> Iterator[list[tuple[dict[str, object], Request]]]:
         """Changes that may make it fit, the least intrusive first; of each list the first that does is told."""
@@ -75,6 +87,17 @@ class Request:
 def peak(request: Request) -> Memory:
     """The peak of a training step. Raises Incomplete with what is missing; without dimensions a lower bound is given
     where that alone is too much for the GPU."""
+    if request.frozen_bytes is not None:
+        return _frozen(request, request.frozen_bytes)
+    if request.declared.measured is not None:
+        from runctl.estimate import family_measured  # most declare none
+
+        if family_measured.applies(request.declared):
+            return family_measured.peak(request)
+    if request.encoder is not None:
+        from runctl.estimate import family_encoder  # few have one
+
+        return family_encoder.peak(request)
     try:
         dims = families.dims(request.declared, memory=True)
     except Incomplete as missing:
@@ -150,7 +173,7 @@ def _tensors(request: Request, dims: Dims, form: Form, extra: bool) -> _Step:
         chunks=-(-dims.tokens // 2048),
     )
     passes = family_memory.tensors(form, sizes, families.blocks(dims), (one, gradients), declared.accumulation > 1)
-    update = gradients + (_update_bytes(declared, counted) if extra else 0)
+    update = gradients + (update_bytes(declared, counted) if extra else 0)
     fixed, highest = weights + state, max(passes.total, update)
     texts = dims.family in ("transformer", "mamba")
     logits = COPIES * 4 * sizes["B"] * sizes["T"] * sizes["V"] if texts else 0
@@ -179,11 +202,25 @@ def state_bytes(declared: Declares, parameters: int) -> int:
     return round(STATE[declared.optimizer] * size * parameters)
 
 
-def _update_bytes(declared: Declares, parameters: int) -> int:
+def update_bytes(declared: Declares, parameters: int) -> int:
     """What torch's optimizers hold at once beyond their state, where they update all weights together (`foreach`, the
     default on a GPU): one number for each parameter, in the dtype of the state. Fused ones do not."""
     numbers = 0 if declared.optimizer == "adamw_fused" else STATE.get(declared.optimizer, 0)
     return min(round(state_bytes(declared, parameters) / numbers), 4 * parameters) if numbers >= 1 else 0
+
+
+def _frozen(request: Request, size: float) -> Memory:
+    """The frozen weights alone: an answer where they are too much already."""
+    counted, basis = families.parameters(request.declared)
+    gpu, least = request.gpu, round(size * counted)
+    each = f"{size:g} bytes for each of {counted:,} frozen weights ({request.counted or basis})"
+    parts = {"frozen weights": least, "CUDA context": memory.CUDA_CONTEXT[0]}
+    likely = sum(parts.values())
+    if gpu is None or likely <= gpu.usable_bytes:
+        where = f" of {format_bytes(gpu.usable_bytes)} on {gpu.name}" if gpu else ""
+        raise Incomplete(f"training of an adapter is not modelled; at least {format_bytes(least)}{where}: {each}")
+    basis = f"at least: {each}, without the adapter and activations"
+    return Memory(request, parts, likely, likely, likely, "load", basis)
 
 
 def _floor(request: Request, missing: str) -> Memory:
@@ -192,17 +229,21 @@ def _floor(request: Request, missing: str) -> Memory:
         counted, basis = families.parameters(request.declared)
     except Incomplete:
         raise Incomplete(missing) from None
-    size = 2 if request.declared.half_weights else 4
-    state = state_bytes(request.declared, counted)
-    parts = {"weights": size * counted, "gradients": size * counted, "optimizer": state}
+    declared, gpu, basis = request.declared, request.gpu, request.counted or basis
+    size = 2 if declared.half_weights else 4
+    parts = {"weights": size * counted, "gradients": size * counted, "optimizer": state_bytes(declared, counted)}
     least = sum(parts.values())
     each = f"{least / counted:.3g} bytes for each of {counted:,} parameters ({basis})"
-    if request.gpu is None or least + memory.CUDA_CONTEXT[0] <= request.gpu.usable_bytes:
-        where = f" of {format_bytes(request.gpu.usable_bytes)} on {request.gpu.name}" if request.gpu else ""
+    # who says how much a parameter takes has counted the optimizer's step, if there is anything to count
+    step = 0 if declared.bytes_per_parameter is not None else update_bytes(declared, counted)
+    parts |= {"optimizer's step": step, "CUDA context": memory.CUDA_CONTEXT[0]}
+    likely = sum(parts.values())
+    if gpu is None or likely <= gpu.usable_bytes:
+        where = f" of {format_bytes(gpu.usable_bytes)} on {gpu.name}" if gpu else ""
         raise Incomplete(f"{missing}; at least {format_bytes(least)}{where}: {each}, without activations")
-    parts["CUDA context"] = memory.CUDA_CONTEXT[0]
-    total = sum(parts.values())
-    return Memory(request, parts, total, total, total, "optimizer", f"at least: {each}, without activations")
+    parts = {name: size for name, size in parts.items() if size}
+    more = ", with what torch's optimizers hold in their step" if step else ""
+    return Memory(request, parts, likely, likely, likely, "optimizer", f"at least: {each}{more}, without activations")
 
 
 def _basis(request: Request, dims: Dims) -> str:

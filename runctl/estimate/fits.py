@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from runctl import hardware
 from runctl.estimate import memory
 from runctl.estimate.memory import Memory, Request
+from runctl.light import dataclass
 
 if TYPE_CHECKING:
     from runctl.estimate import family_peak
@@ -169,5 +169,10 @@ def _price(gpu: hardware.Gpu) -> float:
 
 
 def _tried(request: Asked, settings: dict[str, object]) -> Change | None:
-    found = peak(request)
+    from runctl.estimate.families import Incomplete
+
+    try:
+        found = peak(request)
+    except Incomplete:  # it may fit, but too little is declared to say so
+        return None
     return Change(settings, found) if found.fits else None
