@@ -26,8 +26,9 @@ BENCHMARKS := $(filter-out benchmarks/gpu_%,$(wildcard benchmarks/*.py))
 bench: $(VENV)/.test
 	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-## docs: regenerate the pages that are made from the code
+## docs: regenerate what is made from something else: the pages of the rules, the JSON of the data files
 docs: $(VENV)/.test
+	$(BIN)/python -m runctl.shipped
 	$(BIN)/python -m runctl.rules.pages docs/rules
 
 ## lock: pin what is installed now (torch without its local version)

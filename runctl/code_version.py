@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import os
-import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from runctl.light import dataclass, pattern
 
 _OWN = (":(exclude)runs", ":(exclude).runctl")  # what runctl writes into the project is no code
 _GIT_SECONDS = 15.0
@@ -54,7 +54,7 @@ _SECRET_FILES = (
     "*token*",
 )
 _NAME = r"(?i:api[_-]?key|access[_-]?key|secret([_-]?key)?|token|passw(or)?d|credentials?|authorization)"
-_SECRET_LINE = re.compile(
+_SECRET_LINE = pattern(
     rf"{_NAME}([\"'\])]*\s*[:=]|[\"']\s*,)\s*(Bearer )?[\"'][^\"'\s]{{8,}}[\"']"  # key = "value", ["key"] = "value"
     r"|\bkey\s*=\s*[\"'][\w-]{20,}[\"']|\beyJ[\w-]{8,}\.[\w-]+"  # login(key="value"), a JSON web token
     rf"|{_NAME}\s*[:=]\s*(?=\S*\d)[\w+/-]{{16,}}\s*$"  # key: value
@@ -65,7 +65,7 @@ _SECRET_LINE = re.compile(
 )
 # In files that are no code a value needs no quotes: `password: hunter2`, `TOKEN=abc`, `export DB_PASSWORD = x`.
 # What only looks like it is kept: `max_tokens: 5`, `pad_token: <pad>`, `token: ${TOKEN}`, `password: null`.
-_PLAIN_SECRET = re.compile(
+_PLAIN_SECRET = pattern(
     rf"(?:^|[\s{{,;\"'-])[\w.-]*{_NAME}[\"']?\s*[:=]\s*[\"']?"
     r"(?!(?i:null|none|true|false|yes|no|on|off|str|int)\b|~)[^\s<\[{$\"',}#][^\s\"',}]*"
 )
@@ -84,6 +84,28 @@ class CodeVersion:
 
     def to_json(self) -> dict[str, Any]:
         return {"commit": self.commit, "dirty": self.dirty, "note": self.note}
+
+
+@dataclass(frozen=True)
+class State:
+    """What of the code is nowhere else: files that are changed or new (what runctl writes left out), and commits that
+    no remote has; None where there is no remote."""
+
+    changed: tuple[str, ...]
+    unpushed: int | None
+
+
+def state(project: Path) -> State | None:
+    """How far the code of the folder `project` is committed and pushed; None where git cannot say."""
+    status = ("status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=normal", "--", ":/", *_OWN)
+    found = _git(project, *status)
+    if found is None or _git(project, "rev-parse", "--verify", "HEAD") is None:
+        return None
+    changed = tuple(entry[3:] for entry in found.split("\0") if entry)
+    if not _git(project, "remote"):
+        return State(changed, None)
+    count = (_git(project, "rev-list", "--count", "HEAD", "--not", "--remotes") or "0").strip()
+    return State(changed, int(count) if count.isdecimal() else 0)
 
 
 def read(project: Path) -> CodeVersion:

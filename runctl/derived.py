@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from runctl import hardware, machine, prices
-from runctl.config.model import Encoding, Model
 from runctl.errors import RunctlError, UsageError
 from runctl.estimate import cost, memory, time_, timing, traced
 from runctl.facts import Facts, NotChecked
+from runctl.light import dataclass
 from runctl.project import Project
 from runctl.units import counted, format_duration
 
@@ -29,7 +28,7 @@ def derive(facts: Facts, project: Project) -> None:
     _machine(facts, project)
     _gpu(facts)
     facts.derive("estimate.memory", "a trace of the step", lambda: _memory(facts))
-    facts.derive("estimate.time", "the best pace that is known", lambda: timing.seconds(facts, project.root))
+    facts.derive("estimate.time", "the best pace that is known", lambda: timing.seconds(facts, project))
     facts.derive("compute.rates", "prices", lambda: _rates(facts.need("compute.backend"), project))
     facts.derive("compute.price", "prices", lambda: cost.hourly(facts, facts.need("compute.rates")))
     facts.derive("estimate.cost", "time × price", lambda: _cost(facts, project))
@@ -58,6 +57,11 @@ def _machine(facts: Facts, project: Project) -> None:
     names = ("machine.cores", "machine.memory", "machine.disk")
     backend = facts.get("compute.backend")
     if backend is None:
+        for name in ("memory", "disk"):
+            if (asked := facts.get(f"compute.{name}")) is not None:
+                facts.put(f"host.{name}", asked, "derived", f"compute.{name}")
+            elif facts.foreign:
+                facts.miss(f"host.{name}", f"how much {name} the run has is not known (compute.{name})")
         return
     if backend != "local":
         for name in names:
@@ -120,8 +124,8 @@ def _memory(facts: Facts) -> memory.Memory:
     training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
     windows, held_out = facts.get("data.train_windows"), facts.get("data.validation_windows", 0)
     shape = traced.Shape(
-        encoding=Encoding(**{key: facts.need(f"encoding.{key}") for key in Encoding.model_fields}),
-        model=Model(**{key: facts.need(f"model.{key}") for key in Model.model_fields}),
+        encoding=facts.need("encoding.whole"),
+        model=facts.need("model.whole"),
         batch=min(training["batch_size"], max(windows, held_out)) if windows else training["batch_size"],
         precision=training["precision"],
         accumulation=facts.get("training.accumulation", 1),
@@ -135,18 +139,52 @@ def _memory(facts: Facts) -> memory.Memory:
         raise NotChecked(f"the model cannot be estimated: {error}") from None
 
 
+_PARTLY = {
+    "training.adapter": "only a part of the weights is trained",
+    "training.frozen": "a part of the weights is not trained",
+    "training.sharded": "the GPUs share out weights or their state, or the host holds some of it",
+}
+
+
 def _declared(facts: Facts, gpu: hardware.Gpu | None) -> memory.Memory:
     """Of a program of one's own, as far as its config declares the model."""
     from runctl.estimate import families, family_peak  # most configs declare none
 
+    frozen = _frozen_bytes(facts)
+    for name, words in _PARTLY.items():
+        if facts.get(name) and frozen is None:
+            raise NotChecked(f"{facts.key(name)}: {words}, which is not modelled")
+    if "training.sharded" in facts.values and facts.get("gpu.count", 1) > 1:
+        facts.need("training.sharded")  # unknown: the dialect says why
+    declared, source = facts.need("model.declared"), facts.source("model.parameters")
+    basis, encoder = source.detail if source and facts.foreign else "", facts.get("model.encoder")
     try:
-        return family_peak.peak(family_peak.Request(facts.need("model.declared"), gpu, facts.get("gpu.count", 1)))
+        return family_peak.peak(family_peak.Request(declared, gpu, facts.get("gpu.count", 1), basis, encoder, frozen))
     except families.Incomplete as missing:
-        raise NotChecked(str(missing)) from None
+        why = str(missing)
+        if facts.foreign:
+            from runctl.adapters import described
+
+            why = described.worded(why, facts)
+        name = "training.adapter"
+        raise NotChecked(f"{facts.key(name)}: {why}" if frozen else why) from None
+
+
+def _frozen_bytes(facts: Facts) -> float | None:
+    """The bytes of a weight that an adapter leaves alone: half precision unless the config says that it is loaded in
+    fewer bits. None where none is trained, or devices share the weights out, or nothing says what model it is."""
+    shared = facts.get("training.sharded") or facts.get("gpu.count", 1) > 1
+    if not facts.get("training.adapter") or shared or facts.get("model.declared") is None:
+        return None
+    return float(facts.get("training.weight_bytes") or (0.5 if facts.get("training.adapter") == "qlora" else 2))
 
 
 def _rates(backend: str, project: Project) -> prices.Rates | None:
-    return prices.of(backend, project.prices, prices.live(project.root, backend))
+    def read() -> prices.Rates | None:
+        return prices.of(backend, project.prices, prices.live(project.root, backend))
+
+    found: prices.Rates | None = project.once(("rates", backend), read)
+    return found
 
 
 def _cost(facts: Facts, project: Project) -> time_.Range:
@@ -161,7 +199,9 @@ def _cost(facts: Facts, project: Project) -> time_.Range:
 def _length(facts: Facts) -> Length:
     """Long by time; a time that was not measured also makes a run of many steps long."""
     limit, limit_steps = facts.policy["long_run"], facts.policy["long_run_steps"]
-    time, steps = facts.get("estimate.time"), facts.get("run.steps")
+    time, steps, ends = facts.get("estimate.time"), facts.get("run.steps"), facts.get("training.time_limit")
+    if ends and (ends <= limit or (time is None and steps is None)):
+        return Length(ends > limit, f"at most {format_duration(ends)}")
     if time is not None and time.likely > limit:
         return Length(True, f"about {format_duration(time.likely)}")
     if steps is not None and steps > limit_steps and (time is None or not time.measured):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
+
+from runctl.light import dataclass
 
 
 class Exit(IntEnum):

@@ -14,11 +14,12 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from runctl.light import asdict, dataclass
 
 _LINUX = sys.platform == "linux"
 

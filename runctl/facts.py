@@ -8,10 +8,11 @@ and `estimate.*` (`runctl/derived.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from runctl.light import dataclass, field
 from runctl.policy import Policy
+from runctl.project import Project
 from runctl.yamldoc import Position
 
 Kind = Literal["file", "default", "override", "alias", "manifest", "catalogue", "measurement", "derived"]
@@ -63,11 +64,16 @@ class Written:
 @dataclass(frozen=True)
 class Edit:
     """A change of a config that would end a finding: `key` (dotted, as in the file) gets `value`, written as YAML.
-    `safe` where the meaning stays what the author plainly intended. `value` None removes the key."""
+    `safe` where the meaning stays what the author plainly intended. `value` None removes the key, of a key that is
+    given twice the one `at` that place; `rename` gives it another name and keeps its value; `also` are keys that get
+    their values in the same step."""
 
     key: str
-    value: str | None
+    value: str | None = None
     safe: bool = True
+    rename: str | None = None
+    at: Position | None = None
+    also: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Facts:
     otherwise: str | None = None
     dialect: str = "native"
     spelled: dict[str, str] = field(default_factory=dict)
+    project: Project | None = None
 
     @property
     def foreign(self) -> bool:

@@ -75,7 +75,7 @@ def mend(path: Path, options: Options, only: Iterable[str] | None = None, *, uns
     def judge(document: Document) -> Report:
         return preflight.check(*preflight.gather(path, options, project, replace(document)))
 
-    document = yamldoc.load(path)
+    document = yamldoc.load(path, tags=True)
     course = _Course(document, judge(document))
     for _ in range(MOST):
         found = _next(course, wanted, unsafe)
@@ -83,7 +83,7 @@ def mend(path: Path, options: Options, only: Iterable[str] | None = None, *, uns
             break
         finding, edit = found
         try:
-            after = yamldoc.parse(yamledit.changed(course.document, edit), course.document.file)
+            after = yamldoc.parse(yamledit.changed(course.document, edit), course.document.file, tags=True)
             report = judge(after)
             if made := _new_errors(course.report, report):
                 raise yamledit.CannotEdit(f"it would make a new error: {made.rule} {made.message}")

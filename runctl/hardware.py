@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from runctl import yamldoc
+from runctl import shipped
 from runctl.errors import UsageError, did_you_mean
+from runctl.light import dataclass, field
 from runctl.units import parse_bytes, parse_duration
 
 DTYPES = ("fp32", "tf32", "bf16", "fp16", "fp8")
@@ -56,11 +55,26 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a provider allows one call: seconds of an attempt, and how often it is tried again."""
+    """What a provider allows one call: seconds of an attempt, at most and at least; how often it is tried again; on
+    how many machines; how many characters its name may have; and the seconds between the notice that a machine is
+    taken away and the end of the process."""
 
     timeout: float
     retries: int
     source: Source
+    least_timeout: float = 0.0
+    nodes: int | None = None
+    name: int | None = None
+    grace: float | None = None
+
+
+@dataclass(frozen=True)
+class MostGpus:
+    """How many GPUs one machine of a provider has, and of some another number."""
+
+    count: int
+    source: Source
+    of: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ class Provider:
     allowance: float = 0.0
     limits: Limits | None = None
     swaps: Mapping[str, str] = field(default_factory=dict)
+    most_gpus: MostGpus | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ def split(text: str) -> tuple[str, int]:
 @cache
 def catalogue() -> Catalogue:
     """Read `data/hardware.yaml`, once."""
-    data = yamldoc.load(Path(__file__).parent / "data" / "hardware.yaml").data
+    data = shipped.load("hardware.yaml")
     sources = {key: Source(value["title"], value["date"]) for key, value in data["sources"].items()}
     providers = {name: _provider(name, raw, sources) for name, raw in data["providers"].items()}
     gpus = {name: _gpu(name, raw, sources) for name, raw in data["gpus"].items()}
@@ -132,7 +147,11 @@ def _provider(name: str, raw: dict[str, Any], sources: dict[str, Source]) -> Pro
         if key in known:
             known[key] = sources[known[key]]
     if limits := known.get("limits"):
-        known["limits"] = Limits(parse_duration(limits["timeout"]), limits["retries"], sources[limits["source"]])
+        durations = {key: parse_duration(limits[key]) for key in ("timeout", "least_timeout", "grace") if key in limits}
+        known["limits"] = Limits(**{**limits, **durations, "source": sources[limits["source"]]})
+    if most := known.get("most_gpus"):
+        of = {gpu: count for gpu, count in most.items() if gpu not in ("count", "source")}
+        known["most_gpus"] = MostGpus(most["count"], sources[most["source"]], MappingProxyType(of))
     return Provider(name, **known)
 
 

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from runctl import config as configs
 from runctl import project as projects
 from runctl.errors import ConfigError, Problem, RunFailed, UsageError, WaitTimeout, of_place
 from runctl.facts import Finding
+from runctl.light import asdict, dataclass, is_dataclass, replace
 from runctl.supervisor import room
 from runctl.supervisor.supervise import GRACE_SECONDS
 from runctl.units import format_duration
@@ -85,8 +85,9 @@ def plan(
     name: str | None = None,
     allowed: Sequence[Allowed] = (),
     grace_seconds: float = GRACE_SECONDS,
+    detached: bool | None = None,
 ) -> Plan:
-    """Judge a config and say what would be started. Nothing is written.
+    """Judge a config and say what would be started. Nothing is written. `detached`: whether nobody will follow it.
 
     Raises UsageError (name, file, backend), ConfigError (an invalid config), `Refused` (findings not allowed) and
     ProviderError (a backend that cannot launch).
@@ -101,7 +102,8 @@ def plan(
     config = loaded.config if name is None else loaded.config.model_copy(update={"name": name})
     loaded = replace(loaded, config=config)
     backend = backends.load(config.compute.backend)
-    report = preflight.preflight(path, preflight.Options(overrides, adapter="native", launching=True), project)
+    options = preflight.Options(overrides, adapter="native", launching=True, detached=detached)
+    report = preflight.preflight(path, options, project)
     wanted = {entry.rule.upper(): entry for entry in allowed}
     blocking = [finding for finding in report.errors if finding.rule not in wanted]
     if blocking:
@@ -120,6 +122,7 @@ def plan(
         notes=(
             *loaded.notes,
             *(finding.message for finding in report.findings if finding.rule == "CF112"),
+            *(f"{finding.where()}: {finding.message}" for finding in preflight.of_project(project).errors),
             *request.notes,
             *(f"--allow {rule}: nothing to allow, not recorded" for rule in idle),
         ),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import re
+from runctl.light import pattern
 
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -7,17 +7,31 @@ reported as not checked with the reason, and a rule that crashes is an error fin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runctl import adapters, derived, policy, rules, siblings, waivers, yamldoc
+from runctl import (
+    adapters,
+    advised,
+    baseline,
+    derived,
+    preflight_project,
+    rules,
+    secrets,
+    siblings,
+    surroundings,
+    waivers,
+    written,
+    yamldoc,
+)
 from runctl import project as projects
-from runctl.adapters import foreign, kinds, native, overlay, settle
+from runctl.adapters import folders, foreign, kinds, native, overlay, settle
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
+from runctl.light import dataclass, field, replace
+from runctl.policy import UNWAIVABLE
 from runctl.project import Project
-from runctl.waivers import UNWAIVABLE, Waiver
+from runctl.waivers import Course, Waiver
 from runctl.yamldoc import Document, Position
 
 ORDER = {"error": 0, "warning": 1, "note": 2}
@@ -29,7 +43,9 @@ __all__ = ["UNWAIVABLE", "Coverage", "Options", "Report", "Waiver", "check", "ex
 class Options:
     """How a config is to be read. `overrides` are `key.path=value` texts; `adapter` names the dialect (else it is
     recognised), `overlays` are files that lie under the config, `gpu` is where it would run, `source` a folder of
-    training code; `launching` where a launch follows, so that what is merely absent yet is an error."""
+    training code; `launching` where a launch follows, so that what is merely absent yet is an error; `online` looks
+    at what is not in the files, credentials for instance; `detached` says whether a launch leaves the run alone.
+    `known` is the baseline to use, in place of the project's; "" is none."""
 
     overrides: Sequence[str] = ()
     gpu: str | None = None
@@ -37,6 +53,9 @@ class Options:
     overlays: Sequence[Path] = ()
     source: Path | None = None
     launching: bool = False
+    online: bool = False
+    detached: bool | None = None
+    known: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +70,8 @@ class Coverage:
 @dataclass(frozen=True)
 class Report:
     """What preflight says of one config. `kind` is `training`, `incomplete` (a fragment) or `other` (no training at
-    all), and `why` says so; `waived` are findings that are allowed, each with its reason; `at_launch` are those that
-    do not fail a preflight, but would refuse a launch from here, now."""
+    all), and `why` says so; `project` is `runctl.yaml` itself. `waived` are findings that are allowed or known, each
+    with its reason; `at_launch` are those that do not fail a preflight, but would refuse a launch from here, now."""
 
     path: str
     kind: str
@@ -82,7 +101,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """`fail`, `warn` or `ok`: the worst finding decides; `incomplete` and `other` where it is no whole config."""
-        if self.kind != "training" and not self.counts["error"]:
+        if self.kind in ("incomplete", "other") and not self.counts["error"]:
             return self.kind
         return "fail" if self.counts["error"] else "warn" if self.counts["warning"] else "ok"
 
@@ -92,31 +111,68 @@ def preflight(path: Path | str, options: Options | None = None, project: Project
     return check(*gather(path, options, project))
 
 
+def of_project(project: Project) -> Report:
+    """Judge a project's `runctl.yaml` by itself: its policy. What its waivers do is only known of configs."""
+    return check(*preflight_project.facts_of(preflight_project.Held(project)))
+
+
 def survey(
     paths: Sequence[Path],
     options: Options | None = None,
     only: Iterable[str] | None = None,
     project: Project | None = None,
 ) -> Iterator[Report | UsageError]:
-    """Judge many configs, each also beside the others; the error of each file that cannot be read."""
+    """Judge many configs, each also beside the others; the error of each file that cannot be read. Last come reports
+    on the `runctl.yaml` of each project that says something of findings. Raises UsageError where one is not valid."""
+    wanted = None if only is None else set(only)
+    owners = preflight_project.Projects(project, options.known if options else None)
+    if options is not None and options.source is not None:
+        written.code(options.source)  # what is wrong with it is said once
     found: list[tuple[Facts, Document] | UsageError] = []
     for path in paths:
+        own = owners.of(path)
+        if path.name == projects.FILE and own.file is not None:
+            continue
         try:
-            found.append(gather(path, options, project))
+            found.append(gather(path, options, own))
         except UsageError as error:
             found.append(error)
     siblings.compare([one for one in found if isinstance(one, tuple)])
     for one in found:
-        yield check(*one, only) if isinstance(one, tuple) else one
+        if isinstance(one, tuple):
+            report = check(*one, wanted)
+            owners.add(one[0], _course(report))
+            yield report
+        else:
+            yield one
+    for held in owners.speaking():
+        yield check(*preflight_project.facts_of(held), wanted)
 
 
-def gather(path: Path | str, options: Options | None = None, project: Project | None = None) -> tuple[Facts, Document]:
-    """The facts of one config, derived ones included, and its parsed file."""
+def _course(report: Report) -> Course:
+    """What became of the rules in a config."""
+    coverage = report.coverage
+    found = [*report.findings, *(finding for finding, _ in report.waived)]
+    return Course(found, report.waived, coverage.not_checked, {*coverage.checked, *coverage.not_checked})
+
+
+def gather(
+    path: Path | str,
+    options: Options | None = None,
+    project: Project | None = None,
+    document: Document | None = None,
+) -> tuple[Facts, Document]:
+    """The facts of one config, derived ones included, and its parsed file, or `document` in its place."""
     options = options or Options()
     project = project or projects.load(path)
-    facts = Facts(str(path), policy.read(project.policy, str(project.file or projects.FILE)), options.launching)
-    document = overlay.merged([yamldoc.load(file) for file in (*options.overlays, path)])
+    facts = Facts(str(path), preflight_project.policy_of(project), options.launching, project=project)
+    top = document if document is not None else yamldoc.load(path, tags=True)
+    layers = [*(yamldoc.load(file, tags=True) for file in options.overlays), top]
+    document = overlay.merged(layers)
     spec = adapters.choose(document, project, options.adapter)
+    if spec is None:
+        for layer in layers:
+            yamldoc.refuse_tags(layer)
     overrides = overlay.parsed(options.overrides, options.gpu)
     if spec is None:
         native.read(document, overlay.native(options.overrides, options.gpu), project, facts)
@@ -127,30 +183,36 @@ def gather(path: Path | str, options: Options | None = None, project: Project | 
         settle.settle(facts)
     facts.put("config.scalars", foreign.scalars(document, overrides), "file")
     kinds.read(facts, document, Path(path))
+    written.read(facts, document, options.source)
     derived.derive(facts, project)
+    surroundings.derive(facts, project, online=options.online, detached=options.detached)
     return facts, document
 
 
 def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -> Report:
     """Run every rule (or `only` those ids) over the facts."""
-    allowed = waivers.find(document)
+    _hide(facts)
+    allowed = _waivers(facts, document)
     wanted = None if only is None else set(only)
     known: Iterable[rules.Rule] = (
         rules.known().values() if wanted is None or wanted else ()
     )  # an estimate needs none of them
     chosen = [rule for rule in known if wanted is None or rule.id in wanted]
+    about_project = facts.get("config.kind") == "project"
+    chosen = [rule for rule in chosen if rule.project == about_project]
     if facts.get("config.kind") in ("other", "incomplete"):  # what is missing makes most rules meaningless
         chosen = [rule for rule in chosen if rule.id[:2] in ("CF", "WV")]
     if facts.foreign:
         chosen = [rule for rule in chosen if not rule.native]
-    off = tuple(rule.id for rule in chosen if facts.policy.rules.get(rule.id) == "off")
-    findings, waived, coverage = _judge(facts, chosen, allowed, off)
+    off = tuple(rule.id for rule in chosen if facts.policy.severity(rule.id) == "off")
+    findings, waived, coverage = _judge(facts, document, chosen, allowed, off)
     at_launch: tuple[Finding, ...] = ()
-    if not facts.launching:
-        then, _, _ = _judge(replace(facts, launching=True, values=dict(facts.values)), chosen, allowed, off)
+    if not facts.launching and not about_project:
+        following = replace(facts, launching=True, values=dict(facts.values))
+        then, _, _ = _judge(following, document, [rule for rule in chosen if rule.launch], allowed, off)
         failing = {finding.rule for finding in findings if finding.severity == "error"}
         at_launch = tuple(found for found in then if found.severity == "error" and found.rule not in failing)
-    estimates = _estimates(facts)
+    estimates = {} if about_project else _estimates(facts)
     return Report(
         facts.path,
         facts.get("config.kind", "training"),
@@ -165,29 +227,39 @@ def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -
     )
 
 
+def _hide(facts: Facts) -> None:
+    """No reason why a fact is unknown shows what is secret."""
+    if hidden := facts.get("config.hidden"):
+        for name, found in list(facts.values.items()):
+            if isinstance(found, Unknown):
+                facts.miss(name, secrets.masked(found.why, hidden))
+
+
 def _judge(
-    facts: Facts, chosen: Sequence[rules.Rule], allowed: Sequence[Waiver], off: tuple[str, ...]
+    facts: Facts, document: Document, chosen: Sequence[rules.Rule], allowed: Sequence[Waiver], off: tuple[str, ...]
 ) -> tuple[list[Finding], list[tuple[Finding, Waiver]], Coverage]:
     """What the rules find, worst first; what of it is waived; and which rules judged."""
     findings: list[Finding] = []
     waived: list[tuple[Finding, Waiver]] = []
     checked: list[str] = []
     not_checked: dict[str, str] = {}
+    hidden = facts.get("config.hidden")
     for rule in chosen:
         if rule.id in off:
             continue
         if rule.id == "WV101":  # the last id: it judges the waivers by what the other rules found
-            facts.put("waivers", waivers.judged(allowed, waived, not_checked, off), "file")
+            ids = {one.id for one in chosen if one.id not in off}
+            course = Course([*findings, *(one for one, _ in waived)], waived, not_checked, ids)
+            facts.put("waivers", waivers.judged([one for one in allowed if one.where == "config"], course), "file")
         try:
-            found = [_complete(finding, rule, facts) for finding in rule.check(facts)]
+            found = [_complete(finding, rule, facts, document) for finding in rule.check(facts)]
         except NotChecked as why:
-            not_checked[rule.id] = str(why)
+            not_checked[rule.id] = secrets.masked(str(why), hidden) if hidden else str(why)
             continue
         except Exception as error:
             message = f"the rule {rule.id} crashed: {type(error).__name__}: {error}"
-            found = [
-                _complete(Finding(message, fix="report this: it is a defect of runctl", severity="error"), rule, facts)
-            ]
+            crashed = Finding(message, fix="report this: it is a defect of runctl", severity="error")
+            found = [_complete(crashed, rule, facts, document)]
         checked.append(rule.id)
         for finding in found:
             waiver = next((one for one in allowed if waivers.waives(one, finding)), None)
@@ -195,10 +267,22 @@ def _judge(
                 findings.append(finding)
             else:
                 waived.append((finding, waiver))
+    findings, known = preflight_project.known(findings, facts)
+    waived += known
     findings.sort(
         key=lambda finding: (ORDER[finding.severity or "error"], finding.line or 0, finding.column or 0, finding.rule)
     )
     return findings, waived, Coverage(tuple(checked), not_checked, off)
+
+
+def _waivers(facts: Facts, document: Document) -> list[Waiver]:
+    """What may waive a finding of this config, the narrowest first: its comments for a line, for the file, and the
+    project's."""
+    allowed = sorted(waivers.find(document), key=lambda one: one.line is None)
+    project = facts.project
+    if project is not None and project.waivers:
+        allowed += preflight_project.concerning(project, baseline.relative(facts.path, project.root))
+    return allowed
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -208,33 +292,39 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             result[path] = None
             continue
-        found = (file for file in sorted(path.rglob("*.y*ml")) if not file.is_dir())
-        inside = [file for file in found if _is_config(file.relative_to(path))]
+        inside = [file for file in folders.configs(path) if file.name != projects.FILE]
         if not inside:
-            raise UsageError(f"no YAML files in {path}")
+            raise UsageError(f"no YAML files in {path}, nor JSON that looks like a training config")
         result.update(dict.fromkeys(inside))
     return list(result)
 
 
-def _is_config(path: Path) -> bool:
-    hidden = any(part.startswith(".") or part in ("runs", "node_modules") for part in path.parts)
-    return path.suffix in (".yaml", ".yml") and path.name != projects.FILE and not hidden
-
-
-def _complete(finding: Finding, rule: rules.Rule, facts: Facts) -> Finding:
+def _complete(finding: Finding, rule: rules.Rule, facts: Facts, document: Document) -> Finding:
     """Fill in what the engine knows: id, severity by rule and policy, place, why."""
     position = finding.at if isinstance(finding.at, Position) else None
     if isinstance(finding.at, str) and (source := facts.source(finding.at)) is not None:
         position = source.position
+    key = finding.key  # an empty one: it is about the whole file, wherever it stands
+    if key is None and isinstance(finding.at, str):
+        key = facts.key(finding.at)
+    if key is None and position is not None and (path := document.path_at(position)):
+        key = ".".join(map(str, path))
     severity = finding.severity or rule.severity
-    set_by_project = facts.policy.rules.get(rule.id)
+    set_by_project = facts.policy.severity(rule.id)
     if set_by_project in ("error", "warning", "note") and severity != "note":
         severity = set_by_project  # type: ignore[assignment]
+    if hidden := facts.get("config.hidden"):
+        message, fix = secrets.masked(finding.message, hidden), secrets.masked(finding.fix or "", hidden)
+        finding = replace(finding, message=message, fix=fix or None)
+    edit = finding.edit
+    if edit is None and severity != "note" and rule.id != "CF100":  # what cannot be read was perhaps meant otherwise
+        edit = advised.edit(finding, facts, document)
     return replace(
         finding,
+        edit=edit,
         rule=rule.id,
         severity=severity,
-        key=finding.key or (facts.key(finding.at) if isinstance(finding.at, str) else None),
+        key=key,
         file=position.file if position else facts.path,
         line=position.line if position else None,
         column=position.column if position else None,

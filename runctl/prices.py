@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from runctl import hardware
 from runctl.errors import UsageError, did_you_mean
 from runctl.hardware import Gpu, Price, Source
+from runctl.light import dataclass
 from runctl.yamldoc import Document
 
 BESIDES = ("cpu_core_hour", "gib_hour")  # what is priced besides GPUs

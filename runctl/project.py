@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runctl import prices, yamldoc
 from runctl.errors import UsageError, did_you_mean
+from runctl.light import dataclass, field
 
 FILE = "runctl.yaml"
 KNOWN = ("policy", "prices", "adapters", "waivers", "baseline")
@@ -28,6 +28,13 @@ class Project:
     waivers: Sequence[Any] = ()
     baseline: str | None = None
     document: yamldoc.Document | None = field(default=None, repr=False, compare=False)
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, what: Any, read: Callable[[], Any]) -> Any:
+        """What is read from the project's files once for all configs of a call: prices, calibrations."""
+        if what not in self.kept:
+            self.kept[what] = read()
+        return self.kept[what]
 
 
 def root(config: Path | str | None = None) -> Path:
@@ -46,7 +53,8 @@ def load(config: Path | str | None = None) -> Project:
     file = folder / FILE
     if not file.exists():
         return Project(folder)
-    document = yamldoc.load(file)
+    here = Path.cwd()
+    document = yamldoc.load(file.relative_to(here) if file.is_relative_to(here) else file)
     data = document.data or {}
     if not isinstance(data, dict) or not isinstance(data.get("policy") or {}, dict):
         raise UsageError(f"{file} must be a mapping with sections: {', '.join(KNOWN)}")

@@ -19,11 +19,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runctl.errors import UsageError, did_you_mean
+from runctl.light import dataclass
 from runctl.names import RUN_NAME
 
 SCHEMA_VERSION = 1

@@ -74,7 +74,7 @@ def _beside(
 ) -> None:
     """The config and its copy at `path`: each is told of the other."""
     try:
-        data = other[1].data if other else yamldoc.load(Path(path)).data
+        data = other[1].data if other else yamldoc.load(Path(path), tags=True).data
     except UsageError:
         facts.put("siblings.copy", Copy(path, left, None), "derived", "its name")
         return

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from runctl import evidence, record
 from runctl.evidence import Life
 from runctl.fields import first_of, number, text, whole
+from runctl.light import asdict, dataclass
 from runctl.supervisor import room
 from runctl.supervisor.summary import newest_checkpoint
 from runctl.supervisor.verdict import ENDED, SUPERVISOR_LOST, Verdict, judge_lost

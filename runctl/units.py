@@ -7,11 +7,12 @@ means 10^9 by it and the other half 2^30.
 from __future__ import annotations
 
 import math
-import re
+
+from runctl.light import pattern
 
 SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hr": 3600, "d": 86400, "day": 86400}
 BYTES = {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*")
+_PART = pattern(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*")
 
 
 def parse_duration(text: str | float) -> float:
@@ -97,7 +98,7 @@ def format_count(number: float) -> str:
 
 def counted(number: float, noun: str) -> str:
     """A number with its noun: `1, "step"` → `1 step`, `1200, "step"` → `1,200 steps`, `0.5, "epoch"` → `0.5 epochs`."""
-    text = f"{number:,.0f}" if isinstance(number, int) or number >= 1000 else f"{number:.3g}"
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
     return f"{text} {noun}" if text == "1" else f"{text} {noun}s"
 
 

@@ -8,8 +8,7 @@ document is built here from the parser's *events*, in one pass and without recur
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,15 +16,22 @@ import yaml
 
 from runctl.errors import UsageError
 from runctl.filekind import other_than_file
+from runctl.light import dataclass, field, pattern
+from runctl.secrets import masked
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
+MAX_SHOWN = 1_000  # letters of a line; nobody reads a longer one, and looking for secrets in it takes its square
+MAX_DUPLICATES = 1_000
+MAX_BITS = 14_000  # of a whole number: Python writes none of more than 4,300 digits
+MAX_KEPT, MAX_SEEN = 64, 20_000  # letters of a word, and words, whose meaning is kept
 
 Path = tuple[str | int, ...]
 _BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FLOAT = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")  # YAML 1.2 floats that YAML 1.1 reads as text
-_LEADING_ZERO = re.compile(r"[-+]?0[\d_]*\d")
+_FLOAT = pattern(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")  # YAML 1.2 floats that YAML 1.1 reads as text
+_HALVES = pattern(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_LEADING_ZERO = pattern(r"[-+]?0[\d_]*\d")
 
 
 class YamlError(UsageError):
@@ -64,7 +70,11 @@ class Document:
     """A parsed YAML file.
 
     `keys` and `values` give the position of a mapping's key and of any value by path (`("training", "lr")`);
-    `scalars` gives scalars as they were written; `duplicates` lists keys given twice (the last one won).
+    `scalars` gives scalars as they were written; `duplicates` lists keys given twice (the last one won); `hidden` are
+    texts of it that are never shown. `tagged` are the tags of another program (`!ref <seed>`), in a document that may
+    have them: such a value is its text with the tag before it, a list or mapping stays one, and nothing of it is run.
+    `beneath` are the files that it was laid over, the lowest first: a position may
+    stand in one of them.
     """
 
     file: str
@@ -74,6 +84,10 @@ class Document:
     values: dict[Path, Position] = field(default_factory=dict)
     scalars: dict[Path, Scalar] = field(default_factory=dict)
     duplicates: list[DuplicateKey] = field(default_factory=list)
+    hidden: tuple[str, ...] = ()
+    beneath: tuple[Document, ...] = ()
+    tagged: list[tuple[str, Position]] = field(default_factory=list)
+    _paths: dict[Position, Path] | None = field(default=None, repr=False, compare=False)
 
     def position(self, path: Path) -> Position:
         """Where `path` stands, or its nearest parent that does."""
@@ -83,13 +97,26 @@ class Document:
             path = path[:-1]
         return Position(self.file, 1, 1)
 
-    def line(self, number: int) -> str:
-        lines = self.text.splitlines()
-        return lines[number - 1] if 0 < number <= len(lines) else ""
+    def path_at(self, position: Position) -> Path | None:
+        """The path of the key or value that begins there, the outermost."""
+        if self._paths is None:
+            self._paths = {}
+            for table in (self.keys, self.values):
+                for path, place in table.items():
+                    self._paths.setdefault(place, path)
+        return self._paths.get(position)
+
+    def line(self, number: int, file: str | None = None) -> str:
+        """A line, of `file` among those beneath, as it may be shown: what is secret in it is hidden."""
+        here = next((one for one in self.beneath if one.file == file), None) if file not in (None, self.file) else self
+        lines = here.text.splitlines() if here is not None else []
+        line = lines[number - 1] if 0 < number <= len(lines) else ""
+        return masked(line, self.hidden) if len(line) <= MAX_SHOWN else f"({len(line):,} characters)"
 
 
-def load(path: FilePath | str) -> Document:
-    """Read one YAML file; raises YamlError where it is missing, too large, not text or not YAML."""
+def load(path: FilePath | str, *, tags: bool = False) -> Document:
+    """Read one YAML file; raises YamlError where it is missing, too large, not text or not YAML. With `tags`, those of
+    other programs are kept as text (`Document.tagged`); without, they are refused."""
     path = FilePath(path)
     try:
         if kind := other_than_file(path):
@@ -103,71 +130,101 @@ def load(path: FilePath | str) -> Document:
     if len(raw) > MAX_BYTES:
         raise YamlError(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint="a config is a small file: is this one?")
     try:
-        return parse(raw.decode("utf-8-sig"), str(path))
+        return parse(raw.decode("utf-8-sig"), str(path), tags=tags)
     except UnicodeDecodeError as error:
         raise YamlError(f"{path} is not UTF-8 text (byte {error.start})") from None
 
 
-def parse(text: str, file: str = "<text>") -> Document:
-    """Parse one YAML document; raises YamlError with file:line:col."""
+def parse(text: str, file: str = "<text>", *, tags: bool = False) -> Document:
+    """Parse one YAML document; raises YamlError with file:line:col. `tags` is as for `load`."""
     document = Document(file, text)
     try:
-        _Builder(document).build(yaml.parse(text, Loader=_BASE))
+        _Builder(document, tags).build(_json(text) if file.endswith(".json") else text)
     except yaml.YAMLError as error:
         raise _syntax_error(error, document) from None
+    except UnicodeEncodeError:  # of a command line that is no UTF-8, say
+        raise YamlError(f"{file} holds what is no character") from None
     return document
 
 
-@dataclass
-class _Frame:
-    """An open mapping or sequence while its events arrive."""
+def refuse_tags(document: Document) -> None:
+    """Raise YamlError where a document has tags of another program: runctl's own files have none."""
+    for tag, place in document.tagged:
+        raise YamlError(f"{place}: the tag {tag} is not allowed")
 
-    value: Any
-    path: Path
-    anchor: str | None
-    key: Any = None
-    has_key: bool = False
-    merges: list[Any] = field(default_factory=list)
-    size: int = 1
+
+def _json(text: str) -> str:
+    """JSON as YAML takes it: tabs are spaces (in its strings they are written as \\t), a character that is written as
+    two halves is itself. Lines stay where they are."""
+    return _HALVES.sub(_whole, text.replace("\t", " "))
+
+
+def _whole(match: re.Match[str]) -> str:
+    high, low = int(match[2], 16), int(match[3], 16)
+    return match[1] + chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+class _Frame:
+    """An open mapping or sequence while its events arrive; `keyed` where the next event is the value of `key`."""
+
+    __slots__ = ("anchor", "key", "keyed", "mapping", "merges", "merging", "path", "size", "value")
+
+    def __init__(self, mapping: bool, path: Path, anchor: str | None) -> None:
+        self.mapping, self.path, self.anchor = mapping, path, anchor
+        self.value: Any = {} if mapping else []
+        self.key: Any = None
+        self.keyed = self.merging = False
+        self.merges: list[Any] = []
+        self.size = 1
 
 
 class _Builder:
-    def __init__(self, document: Document) -> None:
-        self.document = document
+    """Builds a document from events: a thousand configs are a hundred thousand of them, so this is quick."""
+
+    def __init__(self, document: Document, tags: bool = False) -> None:
+        self.document, self.tags = document, tags
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.total = 0
         self.reader = _BASE("")
 
-    def build(self, events: Iterator[Any]) -> None:
+    def build(self, text: str) -> None:
+        parser = _BASE(text)
+        try:
+            self._read(parser.get_event)
+        finally:
+            parser.dispose()
+
+    def _read(self, next_event: Callable[[], Any]) -> None:
         documents = 0
-        for event in events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise self._error("the file holds more than one YAML document", event)
-            elif isinstance(event, yaml.ScalarEvent):
+        while (event := next_event()) is not None:
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
                 self._scalar(event)
-            elif isinstance(event, yaml.AliasEvent):
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._open(event, kind is yaml.MappingStartEvent)
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                self._close(event)
+            elif kind is yaml.AliasEvent:
                 if event.anchor not in self.anchors:
                     raise self._error(f"unknown or unfinished anchor *{event.anchor}", event)
                 value, size = self.anchors[event.anchor]
-                self._add(value, size, event)
-            elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-                self._open(event)
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                self._close(event)
+                self._add(value, size, size, event)
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents > 1:
+                    raise self._error("the file holds more than one YAML document", event)
 
-    def _open(self, event: Any) -> None:
+    def _open(self, event: Any, mapping: bool) -> None:
         if len(self.stack) >= MAX_DEPTH:
             raise self._error(f"nested deeper than {MAX_DEPTH} levels", event)
-        if self.stack and isinstance(self.stack[-1].value, dict) and not self.stack[-1].has_key:
+        if self.stack and self.stack[-1].mapping and not self.stack[-1].keyed:
             raise self._error("a mapping's key must be a plain word, not a list or mapping", event)
-        if event.tag:
+        if event.tag and not self._foreign(event):
             raise self._error(f"the tag {event.tag} is not allowed", event)
         path = self._next_path()
-        self._mark_value(path, event)
-        self.stack.append(_Frame({} if isinstance(event, yaml.MappingStartEvent) else [], path, event.anchor))
+        self.document.values[path] = self._position(event)
+        self.stack.append(_Frame(mapping, path, event.anchor))
 
     def _close(self, event: Any) -> None:
         frame = self.stack.pop()
@@ -178,35 +235,46 @@ class _Builder:
                 frame.value = {**source, **frame.value}
         if frame.anchor:
             self.anchors[frame.anchor] = (frame.value, frame.size)
-        self._add(frame.value, frame.size, event, count=False)
+        self._add(frame.value, frame.size, 1, event)
 
     def _scalar(self, event: Any) -> None:
+        text, quoted = event.value, bool(event.style)
         frame = self.stack[-1] if self.stack else None
-        if frame is not None and isinstance(frame.value, dict) and not frame.has_key:
-            self._key(frame, event)
+        if frame is not None and frame.mapping and not frame.keyed:
+            self._key(frame, text, text if quoted else self._value(text, event), event)
             return
-        path = self._next_path()
-        self._mark_value(path, event)
-        self.document.scalars[path] = Scalar(event.value, bool(event.style))
-        value = self._value(event)
+        if frame is None:
+            path: Path = ()
+        else:
+            path = (*frame.path, frame.key if frame.mapping else len(frame.value))
+        document = self.document
+        mark = event.start_mark
+        document.values[path] = Position(document.file, mark.line + 1, mark.column + 1)
+        if event.tag and self._foreign(event):
+            text = value = f"{event.tag.replace(_STANDARD, '!!')} {text}".rstrip()
+        else:
+            value = text if quoted and event.tag is None else self._value(text, event)
+        document.scalars[path] = Scalar(text, quoted)
         if event.anchor:
             self.anchors[event.anchor] = (value, 1)
-        self._add(value, 1, event)
+        self._add(value, 1, 1, event)
 
-    def _key(self, frame: _Frame, event: Any) -> None:
-        key = self._value(event) if not event.style else event.value
-        frame.key = "<<" if event.value == "<<" else (event.value if isinstance(key, bool) or key is None else key)
-        if not isinstance(frame.key, str | int):
-            frame.key = str(event.value)
-        frame.has_key = True
-        path = (*frame.path, frame.key)
+    def _key(self, frame: _Frame, text: str, value: Any, event: Any) -> None:
+        key = text if text == "<<" or value is None or isinstance(value, bool) else value
+        if not isinstance(key, str | int):
+            key = text
+        frame.key, frame.keyed, frame.merging = key, True, text == "<<" and not event.style
+        path = (*frame.path, key)
         here = self._position(event)
-        if frame.key in frame.value:
+        if key in frame.value:
             self.document.duplicates.append(DuplicateKey(path, self.document.keys[path], here))
+            if len(self.document.duplicates) > MAX_DUPLICATES:
+                raise self._error(f"more than {MAX_DUPLICATES:,} keys are given twice", event)
         self.document.keys[path] = here
 
-    def _add(self, value: Any, size: int, event: Any, count: bool = True) -> None:
-        self.total += size if count else 1
+    def _add(self, value: Any, size: int, count: int, event: Any) -> None:
+        """Put a value where the next one belongs: it is worth `size` values, of which `count` were not yet counted."""
+        self.total += count
         if self.total > MAX_VALUES:
             raise self._error(f"more than {MAX_VALUES:,} values once aliases are expanded", event)
         if not self.stack:
@@ -214,56 +282,99 @@ class _Builder:
             return
         frame = self.stack[-1]
         frame.size += size
-        if isinstance(frame.value, list):
+        if not frame.mapping:
             frame.value.append(value)
-        elif not frame.has_key:
+        elif not frame.keyed:
             raise self._error("an alias cannot be a key", event)
-        elif frame.key == "<<":
-            frame.merges.append(value)
-            frame.has_key = False
         else:
-            frame.value[frame.key] = value
-            frame.has_key = False
+            frame.keyed = False
+            if frame.merging:
+                frame.merges.append(value)
+            else:
+                frame.value[frame.key] = value
 
-    def _value(self, event: Any) -> Any:
-        if event.tag not in (None, "!") and not event.tag.startswith("tag:yaml.org,2002:"):
-            raise self._error(f"the tag {event.tag} is not allowed", event)
-        if event.style and event.tag is None:
-            return event.value
-        if not event.style and _FLOAT.fullmatch(event.value):
-            return float(event.value.replace("_", ""))
-        tag = (
-            event.tag
-            if event.tag not in (None, "!")
-            else self.reader.resolve(yaml.ScalarNode, event.value, (True, False))
-        )
-        if tag in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
-            return event.value
-        if not event.style and event.tag is None and tag.endswith((":int", ":float")):
-            if ":" in event.value:  # YAML 1.1 counts in sixties: 1:30 would be 90
-                return event.value
-            if _LEADING_ZERO.fullmatch(event.value):  # and in eights: 0512 would be 330
-                return int(event.value.replace("_", ""))
-        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
+    def _value(self, text: str, event: Any) -> Any:
+        tag = event.tag
         try:
-            return self.reader.construct_object(node)
-        except (ValueError, OverflowError, KeyError):
-            raise self._error(f"{event.value!r} is not a valid {tag.rsplit(':', 1)[-1]}", event) from None
+            if tag is None and not event.style:
+                return _plain(text)
+            if tag not in (None, "!") and not tag.startswith("tag:yaml.org,2002:"):
+                raise self._error(f"the tag {tag} is not allowed", event)
+            return _meaning(text, event)
+        except _Invalid as error:
+            shown = text if len(text) <= 60 else f"{text[:60]}…"
+            raise self._error(f"{shown!r} is not a valid {error}", event) from None
+
+    def _foreign(self, event: Any) -> bool:
+        """Whether a tag is another program's, and may stand here: it is noted."""
+        if not self.tags or event.tag == "!" or event.tag.removeprefix(_STANDARD) in _KNOWN:
+            return False
+        self.document.tagged.append((event.tag.replace(_STANDARD, "!!"), self._position(event)))
+        return True
 
     def _next_path(self) -> Path:
         if not self.stack:
             return ()
         frame = self.stack[-1]
-        return (*frame.path, len(frame.value) if isinstance(frame.value, list) else frame.key)
-
-    def _mark_value(self, path: Path, event: Any) -> None:
-        self.document.values[path] = self._position(event)
+        return (*frame.path, frame.key if frame.mapping else len(frame.value))
 
     def _position(self, event: Any) -> Position:
-        return Position(self.document.file, event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = event.start_mark
+        return Position(self.document.file, mark.line + 1, mark.column + 1)
 
     def _error(self, message: str, event: Any) -> YamlError:
         return YamlError(f"{self._position(event)}: {message}")
+
+
+_STANDARD = "tag:yaml.org,2002:"
+_KNOWN = frozenset(("bool", "float", "int", "null", "str"))  # a scalar's tags that say what it means
+
+
+class _Invalid(Exception):
+    """A scalar is not of the kind that is named."""
+
+
+_READER = _BASE("")
+_FIRST = frozenset(_READER.yaml_implicit_resolvers)  # the characters with which anything but text begins
+_seen: dict[str, Any] = {}
+
+
+def _plain(text: str) -> Any:
+    """What a scalar without quotes and tag means. The words of configs come again and again: those seen are kept."""
+    if text in _seen:
+        return _seen[text]
+    if text[:1] not in _FIRST:
+        return text
+    value = _meaning(text)
+    if len(text) <= MAX_KEPT and len(_seen) < MAX_SEEN:
+        _seen[text] = value  # what has no tag is no list or mapping: nothing can change it
+    return value
+
+
+def _meaning(text: str, event: Any = None) -> Any:
+    """The value of a scalar, which has quotes or a tag where there is an `event`; raises _Invalid."""
+    tag, quoted = (event.tag, bool(event.style)) if event is not None else (None, False)
+    if not quoted and _FLOAT.fullmatch(text):
+        return float(text.replace("_", ""))
+    kind = tag if tag not in (None, "!") else _READER.resolve(yaml.ScalarNode, text, (True, False))
+    if kind in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
+        return text
+    try:
+        if not quoted and tag is None and kind.endswith((":int", ":float")):
+            if ":" in text:  # YAML 1.1 counts in sixties: 1:30 would be 90
+                return text
+            if _LEADING_ZERO.fullmatch(text):  # and in eights: 0512 would be 330
+                return int(text.replace("_", ""))
+        marks = (event.start_mark, event.end_mark) if event is not None else ()
+        value = _READER.construct_object(yaml.ScalarNode(kind, text, *marks))
+        if isinstance(value, list | dict | set) or (isinstance(value, int) and value.bit_length() > MAX_BITS):
+            raise ValueError
+        return value
+    except (ValueError, OverflowError, KeyError, IndexError):
+        raise _Invalid(kind.rsplit(":", 1)[-1]) from None
+    finally:
+        for kept in (_READER.constructed_objects, _READER.recursive_objects, _READER.state_generators):
+            kept.clear()
 
 
 def _syntax_error(error: yaml.YAMLError, document: Document) -> YamlError:
@@ -271,12 +382,12 @@ def _syntax_error(error: yaml.YAMLError, document: Document) -> YamlError:
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     if mark is None:
         return YamlError(f"{document.file}: {problem}")
-    line = document.line(mark.line + 1)
-    hint = None
+    line, hint = document.line(mark.line + 1), None
     if "\t" in line[: mark.column + 1]:
         hint = "YAML does not allow tabs for indentation: use spaces"
+    caret = f"\n  {' ' * mark.column}^" if mark.column <= len(line) else ""
     where = f"{document.file}:{mark.line + 1}:{mark.column + 1}"
-    return YamlError(f"{where}: cannot be read as YAML: {problem}\n  {line}\n  {' ' * mark.column}^", hint=hint)
+    return YamlError(f"{where}: cannot be read as YAML: {problem}\n  {line}{caret}", hint=hint)
 
 
 def _neighbours(path: FilePath) -> str | None:

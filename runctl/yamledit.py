@@ -48,7 +48,7 @@ def changed(document: Document, edit: Edit) -> str:
     try:
         text = _changed(document, edit)
         for key, value in edit.also:
-            text = _changed(yamldoc.parse(text, document.file), Edit(key, value))
+            text = _changed(yamldoc.parse(text, document.file, tags=True), Edit(key, value))
         return text
     except RecursionError:  # aliases within aliases
         raise CannotEdit("the file is nested too deeply") from None
@@ -70,7 +70,7 @@ def _changed(document: Document, edit: Edit) -> str:
     else:
         new, meant = _set(text, root, document, path, edit.value)
     try:
-        after = yamldoc.parse(new, document.file)
+        after = yamldoc.parse(new, document.file, tags=True)
     except yamldoc.YamlError as error:
         raise CannotEdit(f"the change would not read as YAML: {error}") from None
     if not same(after.data, meant):
@@ -218,7 +218,7 @@ def _meaning(text: str, node: Node) -> Any:
     """What a part of the text says by itself."""
     try:
         lead = "\n" + " " * node.column if node.kind != "scalar" and not node.flow else ""
-        return yamldoc.parse(lead + text[node.start : node.end]).data
+        return yamldoc.parse(lead + text[node.start : node.end], tags=True).data
     except yamldoc.YamlError:
         raise CannotEdit("a part of it is an alias") from None
 

@@ -48,6 +48,21 @@ def test_every_command_of_the_journey_does_what_the_page_says(tmp_path):
     assert (tmp_path / "taken" / "first").is_dir()
 
 
+def test_every_command_of_the_ci_page_does_what_the_page_says(tmp_path):
+    from test_base import commit, git, paid
+
+    git(tmp_path, "init", "-q")
+    commit(tmp_path, {"runctl.yaml": "{}\n", "configs/a.yaml": paid()})
+    git(tmp_path, "checkout", "-q", "-b", "topic")
+    commit(tmp_path, {"configs/a.yaml": paid(width=1024, epochs=40)})
+    told = list(commands(ROOT / "docs" / "ci.md"))
+    assert len(told) >= 3
+    for command, code in told:
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (tmp_path / "report" / "runctl.sarif").is_file()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -60,7 +75,8 @@ def test_configs_and_commands_named_in_a_page_exist(page):
     from runctl.cli import COMMANDS
 
     text = page.read_text()
-    for name in set(re.findall(r"configs/([\w-]+\.yaml)", text)):
+    brought = {*re.findall(r"file=configs/([\w-]+\.yaml)", text), "first.yaml"}  # by the page, by runctl init
+    for name in set(re.findall(r"configs/([\w-]+\.yaml)", text)) - brought:
         assert (ROOT / "configs" / name).is_file(), f"{page.name} names configs/{name}"
     for name in set(re.findall(r"`runctl ([a-z]+)", text)):
         assert name in COMMANDS, f"{page.name} names runctl {name}"

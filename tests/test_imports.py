@@ -40,11 +40,11 @@ ORDER = (
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
     ("runctl.preflight", "runctl.reporting"),
     ("runctl.rules", "runctl.adapters"),
-    ("runctl.estimate", "runctl.facts"),
+    ("runctl.estimate", "runctl.facts", "runctl.surroundings", "runctl.versus"),
     ("runctl.models", "runctl.tasks"),
     ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),
-    ("runctl.config", "runctl.yamldoc"),
-    ("runctl.units", "runctl.errors", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
+    ("runctl.config", "runctl.shipped", "runctl.yamldoc"),
+    ("runctl.units", "runctl.errors", "runctl.light", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
 )
 FAST = {
     "help": ["--help"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from runctl import policy, preflight, rules
+from runctl import project as projects
 from runctl.facts import NotChecked
 from runctl.preflight import Report
 from runctl.project import Project
@@ -21,6 +23,7 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
     config = folder / example.file
     config.write_text(example.config)
     for name, text in example.beside:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     if example.source is not None:
         (folder / "code").mkdir(exist_ok=True)
@@ -29,11 +32,41 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
         (folder / "data").mkdir(exist_ok=True)
         (folder / "data" / "encoded.manifest.json").write_text(example.manifest)
     source = folder / "code" if example.source is not None else None
-    options = preflight.Options(gpu=example.gpu, source=source, launching=launching)
-    paths = [config, *(folder / name for name, _ in example.beside)]
-    first = next(iter(preflight.survey(paths, options, project=Project(folder, policy=dict(given)))))
-    assert isinstance(first, Report)
-    return first
+    if "repository" in example.given:
+        repository(folder, committed="uncommitted" not in example.given)
+    options = preflight.Options(
+        gpu=example.gpu,
+        source=source,
+        launching=launching or "launch" in example.given,
+        detached="detached" in example.given or None,
+    )
+    paths = [config, *(folder / name for name, _ in example.beside if name.endswith((".yaml", ".yml")))]
+    own = Project(folder, policy=dict(given))
+    if example.project is not None:
+        (folder / "runctl.yaml").write_text(example.project)
+    if (folder / "runctl.yaml").exists():
+        own = projects.load(config)
+    reports = list(preflight.survey(paths, options, project=own))
+    judged = reports[-1 if example.file == "runctl.yaml" else 0]  # the report on runctl.yaml comes last
+    assert isinstance(judged, Report)
+    return judged
+
+
+def repository(folder: Path, *, committed: bool) -> None:
+    """Make the folder a git repository with one commit: of all that is there, or of nothing."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(folder)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    if committed:
+        subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message=first"], check=True)
+
+
+@pytest.fixture(autouse=True)
+def without_credentials(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home in which nobody has logged in anywhere."""
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    for name in ("WANDB_API_KEY", "MODAL_TOKEN_ID", "MODAL_CONFIG_PATH", "HF_TOKEN", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def examples(section: str) -> list[object]:
@@ -102,8 +135,8 @@ def test_an_unknown_rule_is_refused_with_the_nearest() -> None:
     from runctl.errors import UsageError
 
     with pytest.raises(UsageError) as caught:
-        rules.find("CK110")
-    assert "CK10" in str(caught.value.hint)
+        rules.find("CK120")
+    assert "CK1" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

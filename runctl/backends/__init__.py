@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runctl.errors import ProviderError, UsageError, did_you_mean
+from runctl.light import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
@@ -57,9 +58,11 @@ class Backend(Protocol):
     def end_leftover(self, run: RunDir, attempt: int, grace_seconds: float) -> None: ...
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """The backends that `compute.backend` may name."""
-    return sorted({module.name.rstrip("_") for module in pkgutil.iter_modules(__path__)} | _ANNOUNCED.keys())
+    found = {module.name.rstrip("_") for module in pkgutil.iter_modules(__path__)} | _ANNOUNCED.keys()
+    return tuple(sorted(found))
 
 
 def load(name: str) -> Backend:

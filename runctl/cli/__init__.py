@@ -23,6 +23,7 @@ from runctl.errors import Exit, Internal, RunctlError, of_place
 
 COMMANDS = (
     "preflight",
+    "adapt",
     "estimate",
     "probe",
     "encode",
@@ -36,6 +37,8 @@ COMMANDS = (
     "config",
     "gpus",
     "rules",
+    "schema",
+    "init",
 )
 ALIASES = {"check": "preflight", "ps": "status", "ls": "status", "list": "status", "cancel": "stop"}
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import gc
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from runctl import preflight, record, reporting, rules, view
 from runctl.errors import Exit, RunctlError, UsageError, did_you_mean
+from runctl.light import dataclass
 from runctl.preflight import Options, Report
 from runctl.view import report as report_view
+
+if TYPE_CHECKING:
+    from runctl.base import Comparison
 
 
 @dataclass(frozen=True)
 class Show:
-    """`outputs` are the files of the formats, in order; a format without one goes to stdout, which only one may."""
+    """`outputs` are the files of the formats, in order; a format without one goes to stdout, which only one may.
+    `base` is a git ref to compare with; with `new_only`, what the base had already does not fail."""
 
     formats: tuple[str, ...]
     outputs: tuple[Path, ...] = ()
     fail_on: str = "error"
     explain: bool = False
+    base: str | None = None
+    new_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,31 +44,60 @@ def run(paths: Sequence[Path], options: Options, show: Show, choice: Choice) -> 
     """Check, show, and return the exit code. Raises UsageError for options that cannot be meant."""
     if show.fail_on not in ("error", "warning", "never"):
         raise UsageError(f"--fail-on is '{show.fail_on}'; it can be error, warning or never")
+    _collect_seldom()
     targets = _targets(show)
     only = chosen(choice)
-    reports: list[Report] = []
-    unreadable: list[RunctlError] = []
-    for found in preflight.survey(preflight.expand(paths), options, only):
-        if isinstance(found, Report):
-            reports.append(found)
-        else:
-            unreadable.append(found)
-            view.print_error(found)
+    if show.new_only and show.base is None:
+        raise UsageError("--new-only needs a base to know what is new", hint="add --base origin/main")
+    reports, unreadable, comparison = _judged(paths, options, only, show.base)
+    for error in unreadable:
+        view.print_error(error)
     for form, render, output in targets:
         if output is not None:
-            text = render(reports, unreadable)
+            text = view.writable(render(reports, unreadable, comparison))
             record.write_text(output, text if text.endswith("\n") or not text else f"{text}\n")
         elif form == "text":
-            report_view.report(reports)
-        elif text := render(reports, unreadable):
-            typer.echo(text)
+            report_view.report(reports, comparison)
+        elif text := render(reports, unreadable, comparison):
+            typer.echo(view.writable(text))
     if show.explain:
         for rule in sorted({finding.rule for report in reports for finding in report.findings}):
             typer.echo(f"\n{rules.find(rule).page}")
     if unreadable:
         return Exit.USAGE
     counts = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[show.fail_on]
-    return Exit.FINDINGS if any(report.counts[name] for report in reports for name in counts) else Exit.OK
+    counted = comparison.new if comparison and show.new_only else [one for report in reports for one in report.findings]
+    return Exit.FINDINGS if any(finding.severity in counts for finding in counted) else Exit.OK
+
+
+def _judged(
+    paths: Sequence[Path], options: Options, only: set[str] | None, ref: str | None
+) -> tuple[list[Report], list[RunctlError], Comparison | None]:
+    """The reports, the errors of files that cannot be read, and how the reports differ from the base's."""
+    comparison: Comparison | None = None
+    found: Iterable[Report | RunctlError]
+    if ref is None:
+        found = preflight.survey(preflight.expand(paths), options, only)
+    else:
+        from runctl import base  # a comparison is asked for in CI only
+
+        judged = base.compare(paths, ref, options, only)
+        found, comparison = (*judged.reports, *judged.unreadable), judged.comparison
+    reports: list[Report] = []
+    unreadable: list[RunctlError] = []
+    for one in found:
+        if not isinstance(one, Report):
+            unreadable.append(one)
+        elif one.kind != "project" or one.findings:
+            reports.append(one)
+    return reports, unreadable, comparison
+
+
+def _collect_seldom() -> None:
+    """A survey makes millions of objects that stay until its end; looking through them for circles took a third of its
+    time. What circles there are is still found, now and then."""
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 1_000)
 
 
 def _targets(show: Show) -> list[tuple[str, Callable[..., str], Path | None]]:

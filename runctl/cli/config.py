@@ -1,4 +1,4 @@
-"""`runctl config`: what a config really says, and the schema that editors read."""
+"""`runctl config`: what a config really says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from runctl.cli.options import ConfigPath, Gpu, Json, Set, overrides
 
-app = typer.Typer(help="Show the effective config, its origins and its schema.", no_args_is_help=True)
+app = typer.Typer(help="Show the effective config and its origins.", no_args_is_help=True)
 
 
 @app.command()
@@ -48,19 +48,16 @@ def show(
     config_view.effective(loaded, configs.to_effective(loaded.config), configs.digest(loaded.config), changed)
 
 
-@app.command()
+@app.command(hidden=True)
 def schema(
     as_json: Annotated[bool, typer.Option("--json", help="Changes nothing: the schema is JSON.")] = False,
 ) -> None:
-    """Print the JSON schema of a config, for editors and CI.
+    """Print the JSON schema of a config: `runctl schema` under its old name.
 
     \b
     Examples:
-      runctl config schema > runctl.schema.json
-      (first line of a config)  # yaml-language-server: $schema=runctl.schema.json
+      runctl schema > schema/config.json
     """
-    import json
+    from runctl.cli import schema as command
 
-    from runctl import config as configs
-
-    typer.echo(json.dumps(configs.schema(), indent=2))
+    command.command()

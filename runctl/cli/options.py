@@ -20,7 +20,7 @@ def complete_config(incomplete: str) -> list[str]:
     base = Path(incomplete)
     folder = base if incomplete.endswith("/") else base.parent
     found = sorted(folder.glob("*")) if folder.is_dir() else []
-    names = [f"{entry}/" if entry.is_dir() else str(entry) for entry in found if entry.suffix in (".yaml", ".yml", "")]
+    names = [f"{entry}/" if entry.is_dir() else str(entry) for entry in found if entry.suffix in (".yaml", ".yml", ".json", "")]
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -28,6 +28,9 @@ def command(
     source: Annotated[
         Path | None, typer.Option("--source", metavar="DIR", help="The training code: finds keys that it never reads.")
     ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also look at what is in no file: credentials, uncommitted work.")
+    ] = False,
     select: Annotated[str | None, typer.Option("--select", metavar="RULES", help="Only these rules: CK,ME101.")] = None,
     ignore: Annotated[str | None, typer.Option("--ignore", metavar="RULES", help="Not these rules: CK103,TM.")] = None,
     fail_on: Annotated[
@@ -35,12 +38,28 @@ def command(
     ] = "error",
     forms: Annotated[
         list[str] | None,
-        typer.Option("--format", metavar="FORMAT", help="text, json, github, sarif, markdown. Repeatable."),
+        typer.Option("--format", metavar="FORMAT", help="text, json, github, sarif, markdown or comment. Repeatable."),
     ] = None,
     outputs: Annotated[
         list[Path] | None,
         typer.Option("--output", metavar="FILE", help="Where the --format before it goes; without it: stdout."),
     ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="REF", help="Show what differs from this git ref: origin/main.")
+    ] = None,
+    new_only: Annotated[
+        bool, typer.Option("--new-only", help="With --base: only findings that it did not have fail.")
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="FILE", help="Findings that are known; without it: as runctl.yaml says."),
+    ] = None,
+    create_baseline: Annotated[
+        bool, typer.Option("--create-baseline", help="Write what is found now to the baseline: only new findings fail.")
+    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without changing what is meant.")] = False,
+    unsafe: Annotated[bool, typer.Option("--unsafe", help="With --fix: also what changes how the run goes.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show what --fix would change, and change nothing.")] = False,
     as_json: Json = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="The whole page of every rule that found something.")
@@ -61,15 +80,29 @@ def command(
       runctl preflight configs/*.yaml --json --fail-on warning
       runctl preflight axolotl.yml --gpu A100-80GB:2          another trainer's config
       runctl preflight configs/ --format text --format sarif --output runctl.sarif
+      runctl preflight configs/ --base origin/main            what a change does to cost, memory, findings
+      runctl preflight configs/ --diff --unsafe               what could be mended, as a diff
+      runctl preflight configs/ --create-baseline             from now on, only new findings fail
     """
     from runctl.cli import _checking as checking
     from runctl.preflight import Options
 
+    known = str(baseline) if baseline is not None else None
+    options = Options(settings or (), gpu, adapter, tuple(overlays or ()), source, online=online, known=known)
+    choice = checking.Choice(select, ignore)
+    if fix or diff or unsafe or create_baseline:
+        from runctl.cli import _mending as mending
+
+        code = mending.run(paths, options, choice, mending.Ask(fix, unsafe, diff, create_baseline))
+        if code is not None:
+            raise typer.Exit(code)
     code = checking.run(
         paths,
-        Options(settings or (), gpu, adapter, tuple(overlays or ()), source),
-        checking.Show(("json",) if as_json else tuple(forms or ("text",)), tuple(outputs or ()), fail_on, explain),
-        checking.Choice(select, ignore),
+        options,
+        checking.Show(
+            ("json",) if as_json else tuple(forms or ("text",)), tuple(outputs or ()), fail_on, explain, base, new_only
+        ),
+        choice,
     )
     if code:
         raise typer.Exit(code)

@@ -7,9 +7,9 @@ only the names of `RunConfig` exist.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from runctl.light import dataclass, field
 from runctl.yamldoc import Path
 
 RENAMED: dict[Path, Path] = {

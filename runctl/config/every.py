@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
-
+from runctl.config.settings import Settings, after, before, shown
+from runctl.light import pattern
 from runctl.units import counted, parse_duration
 
-_STEPS = re.compile(r"\s*([\d_]+)\s*(?:steps?)?\s*")
-_EPOCHS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*epochs?\s*")
+MOST = 10**15
+_STEPS = pattern(r"\s*([\d_]+)\s*(?:steps?)?\s*")
+_EPOCHS = pattern(r"\s*(\d+(?:\.\d+)?)\s*epochs?\s*")
 
 
-class Every(BaseModel):
+class Every(Settings):
     """Exactly one of the three is set. Written as `500`, `"500 steps"`, `"5m"` or `"1 epoch"`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int | None = None
     seconds: float | None = None
     epochs: float | None = None
 
-    @model_validator(mode="before")
+    @before
     @classmethod
     def _parse(cls, data: Any) -> Any:
         if isinstance(data, bool) or not isinstance(data, str | int | float):
@@ -37,14 +35,16 @@ class Every(BaseModel):
         except ValueError:
             raise ValueError(f"{text!r} is no cadence; write it as '500 steps', '5m' or '1 epoch'") from None
 
-    @model_validator(mode="after")
+    @after
     def _check(self) -> Every:
         given = [value for value in (self.steps, self.seconds, self.epochs) if value is not None]
         if len(given) != 1 or given[0] <= 0:
             raise ValueError("a cadence is one number above zero: '500 steps', '5m' or '1 epoch'")
+        if not given[0] <= MOST:
+            raise ValueError("a cadence so seldom is none; write never where it is never")
         return self
 
-    @model_serializer
+    @shown
     def _text(self) -> str:
         return str(self)
 

@@ -11,7 +11,7 @@ from runctl.config.model import RunConfig
 
 def to_effective(config: RunConfig) -> dict[str, Any]:
     """The whole config as JSON-able data, defaults included; `from_effective` reads it back."""
-    return config.model_dump(mode="json")
+    return dict(config.model_dump(mode="json"))
 
 
 def from_effective(data: dict[str, Any]) -> RunConfig:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from runctl import yamldoc
 from runctl.config import aliases
+from runctl.config.every import Every
 from runctl.config.model import RunConfig
+from runctl.config.settings import Settings, errors
 from runctl.errors import ConfigError, Problem, UsageError, did_you_mean
+from runctl.light import dataclass, field
 from runctl.names import RUN_NAME
+
+MAX_PROBLEMS = 1_000  # that are listed one by one
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,16 @@ def validate(document: yamldoc.Document, overrides: Sequence[str] = ()) -> Loade
     config: RunConfig | None = None
     try:
         config = RunConfig.model_validate(data)
-    except ValidationError as error:
-        problems += [
-            _problem(document, aliased.moved, overridden, details) for details in error.errors(include_url=False)
-        ]
+    except ValueError as error:
+        problems += [_problem(document, aliased.moved, overridden, details) for details in errors(error)]
     if config is not None:
         problems += _beyond_types(config, document, aliased.moved, overridden)
     if problems or config is None:
-        raise ConfigError(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
-    origins = dict(_origins(config, data, document, aliased.moved, overridden))
+        found = sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0))
+        if (more := len(found) - MAX_PROBLEMS) > 0:
+            found[MAX_PROBLEMS:] = [Problem(f"{more:,} more problems like these")]
+        raise ConfigError(found)
+    origins = _origins(config, data, document, aliased.moved, overridden)
     return LoadedConfig(config, document, Path(path), origins, aliased.notes)
 
 
@@ -124,7 +127,7 @@ def _problem(
     document: yamldoc.Document,
     moved: dict[yamldoc.Path, yamldoc.Path],
     overridden: dict[yamldoc.Path, str],
-    details: ErrorDetails,
+    details: dict[str, Any],
 ) -> Problem:
     path = tuple(details["loc"])
     dotted = ".".join(str(part) for part in path)
@@ -216,40 +219,38 @@ def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> Non
     node[last] = value
 
 
+_DEFAULT = Origin("default")
+
+
 def _origins(
-    config: BaseModel,
+    config: Settings,
     data: Any,
     document: yamldoc.Document,
     moved: dict[yamldoc.Path, yamldoc.Path],
     overridden: dict[yamldoc.Path, str],
     prefix: yamldoc.Path = (),
-) -> Iterator[tuple[str, Origin]]:
-    for name in type(config).model_fields:
-        path, value = (*prefix, name), getattr(config, name)
-        given = data.get(name) if isinstance(data, dict) else None
-        if isinstance(value, BaseModel) and isinstance(given, dict | None) and _is_section(value):
-            yield from _origins(value, given, document, moved, overridden, path)
-            continue
-        dotted = ".".join(str(part) for part in path)
-        source = moved.get(path, path)
-        if any(path[: len(key)] == key for key in overridden):
-            yield dotted, Origin("override")
-        elif source in document.keys:
-            yield dotted, Origin("alias" if path in moved else "file", document.keys[source])
+) -> dict[str, Origin]:
+    found: dict[str, Origin] = {}
+    above, keys = "".join(f"{part}." for part in prefix), document.keys
+    for name, value in vars(config).items():
+        path = (*prefix, name)
+        if isinstance(value, Settings) and not isinstance(value, Every):
+            given = data.get(name) if data else None
+            if given is None or isinstance(given, dict):
+                found |= _origins(value, given, document, moved, overridden, path)
+                continue
+        if overridden and any(path[: len(key)] == key for key in overridden):
+            found[above + name] = Origin("override")
+        elif (place := keys.get(moved.get(path, path) if moved else path)) is not None:
+            found[above + name] = Origin("alias" if path in moved else "file", place)
         else:
-            yield dotted, Origin("default")
+            found[above + name] = _DEFAULT
+    return found
 
 
-def _is_section(value: BaseModel) -> bool:
-    from runctl.config.declares import Declares
-    from runctl.config.model import Section
-
-    return isinstance(value, Section | Declares)
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def _model_of(annotation: Any) -> type[Settings] | None:
     for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
             return candidate
         inner = _model_of(candidate) if candidate is not annotation and get_args(candidate) else None
         if inner:
@@ -258,7 +259,7 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _fields_at(path: Sequence[Any]) -> list[str]:
-    model: type[BaseModel] = RunConfig
+    model: type[Settings] = RunConfig
     for part in path:
         if isinstance(part, int) or part not in model.model_fields:
             continue

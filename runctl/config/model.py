@@ -1,17 +1,16 @@
 """`RunConfig`: the frozen form of a config, one class for each section of the YAML.
 
 Every default stands here and nowhere else. Durations are seconds, sizes are bytes; both are written as people
-write them (`5m`, `64GiB`). A value's meaning is its field's description: `runctl config schema` prints them.
+write them (`5m`, `64GiB`). A value's meaning is its field's description: `runctl schema` prints them.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
 from runctl.config.declares import Declares
 from runctl.config.every import Every
+from runctl.config.settings import BeforeValidator, Field, Settings, after, before
 from runctl.units import parse_bytes, parse_duration
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
@@ -21,8 +20,8 @@ Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+class Section(Settings, strict=True, allow_inf_nan=False, defer_build=True):
+    """What every section has in common: nothing is converted, nothing unknown is let pass."""
 
 
 class Simulate(Section):
@@ -117,16 +116,14 @@ class Training(Section):
     ss_noise_scale: Weight = Field(0.1, description="standard deviation of the noise, in scaled units")
     ss_anneal_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="epochs until the full rate")
     ss_corrupt_frames: Annotated[int, Field(ge=1)] = Field(3, description="the last n frames of a window")
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
-        None, description="null: 0, and preflight says so"
-    )
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(None, description="null: 0")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads; null: all cores")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = Field(50, description="optimizer steps between metric rows")
     validate_every: Every = Field(Every(epochs=1), description="steps, a duration or epochs; also at the end")
     validation_windows: Annotated[int, Field(ge=1)] | None = Field(None, description="null: all held-out windows")
 
-    @model_validator(mode="after")
+    @after
     def _one_length(self) -> Training:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps, not both: each is the run's total")
@@ -153,7 +150,7 @@ class Checkpoint(Section):
     metric: str = "val/loss"
     mode: Literal["min", "max"] = "min"
 
-    @model_validator(mode="before")
+    @before
     @classmethod
     def _never(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("every") in ("never", 0, False):

@@ -18,7 +18,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from runctl import record
 from runctl.errors import RunctlError, UsageError
 from runctl.filekind import other_than_file
+from runctl.light import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig

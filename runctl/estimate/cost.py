@@ -8,7 +8,6 @@ estimate: it is what has been paid when every attempt runs into its limit. Only 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from runctl import hardware, prices
@@ -16,6 +15,7 @@ from runctl.config.every import Every
 from runctl.estimate.time_ import Range, Triple
 from runctl.facts import Facts, NotChecked
 from runctl.hardware import Price
+from runctl.light import dataclass, replace
 from runctl.prices import Rates
 from runctl.units import counted, format_bytes, format_duration, format_usd
 
@@ -155,7 +155,7 @@ def at_risk(facts: Facts, price: Hourly | None) -> AtRisk:
     every: Every | None = facts.need("checkpoint.every")
     time: Range | None = facts.get("estimate.time")
     if every is not None and every.seconds is not None:
-        seconds, words = (every.seconds,) * 3, f"checkpoint.every {format_duration(every.seconds)}"
+        seconds, words = (every.seconds,) * 3, f"{facts.key('checkpoint.every')} {format_duration(every.seconds)}"
         if time is not None:
             seconds = _at_most(seconds, time)
     else:
@@ -166,7 +166,7 @@ def at_risk(facts: Facts, price: Hourly | None) -> AtRisk:
             steps = every.steps or every.epochs * facts.need("run.steps_per_epoch")
             each = step_seconds(facts)
             seconds = _at_most((each[0] * steps, each[1] * steps, each[2] * steps), time)
-            words = f"checkpoint.every {every}, {format_duration(each[1])} a step"
+            words = f"{facts.key('checkpoint.every')} {every}, {format_duration(each[1])} a step"
     usd = None
     if price is not None:
         low, likely, high = (value * price.usd / 3600 for value in seconds)

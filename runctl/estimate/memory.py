@@ -18,11 +18,11 @@ not counted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runctl.estimate import parameters, traced
 from runctl.hardware import Gpu
+from runctl.light import dataclass, replace
 
 if TYPE_CHECKING:
     from runctl.estimate import family_peak
@@ -31,6 +31,7 @@ CUDA_CONTEXT = (300 << 20, 500 << 20, 1000 << 20)  # low, likely, high: an assum
 CUBLAS_WORKSPACE = {"hopper and later": 32 << 20, "before": 8_519_680}  # for each of the two threads that multiply
 SCRATCH = 1.05
 CPU_BAR = 0.01
+MOST_KNOWN = 4096  # shapes whose peak is kept
 OUTSIDE = 0.25  # added to both sides where the shape lies beyond what was traced
 RESIDENT_SHARE = 0.4  # the trainer keeps a dataset on the GPU up to this share of what is free
 BASIS = ("traced", "traced, not measured on CUDA")  # on the CPU, on a GPU
@@ -72,8 +73,23 @@ class Memory:
         return self.request.gpu is None or self.high <= self.request.gpu.usable_bytes
 
 
+_known: dict[tuple[traced.Shape, str, int], Memory] = {}
+
+
 def peak(request: Request) -> Memory:
-    """The peak of a whole run: loading, training, validation. Raises ValueError where no model has this shape."""
+    """The peak of a whole run: loading, training, validation. Raises ValueError where no model has this shape.
+
+    The configs of a sweep differ in what changes no byte: a shape that was asked for is kept."""
+    key = (request.shape, request.gpu.name if request.gpu else "", request.frames)
+    found = _known.get(key)
+    if found is None or found.request != request:
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = _peak(request)
+    return found
+
+
+def _peak(request: Request) -> Memory:
     shape, gpu = request.shape, request.gpu
     held = traced.peak(shape, "cuda" if gpu else "cpu")
     parts = dict(held.parts)

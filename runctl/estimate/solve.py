@@ -94,7 +94,7 @@ def config(form: Mapping[str, object], layers: int) -> RunConfig:
         training=Training(
             batch_size=BATCH,
             accumulation=2,
-            precision=form["precision"],  # type: ignore[arg-type]
+            precision=form["precision"],
             activation_checkpointing=bool(form["recompute"]),
             scheduled_sampling=0.5 if form["corrupt"] else 0.0,
             ss_corrupt_frames=NOISY,

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from runctl.config.every import Every
 from runctl.estimate.calibration import Measurement
+from runctl.light import dataclass, field
 
 Triple = tuple[float, float, float]  # low, likely, high
 

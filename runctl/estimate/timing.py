@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from runctl.estimate import calibration, time_
 from runctl.estimate.time_ import Pace, Range, Work
 from runctl.facts import Facts, NotChecked
+from runctl.light import replace
+from runctl.project import Project
 
 
-def seconds(facts: Facts, project: Path) -> Range:
+def seconds(facts: Facts, project: Project) -> Range:
     """Seconds of the run. Raises NotChecked with what is missing."""
     todo = work(facts)
-    return time_.total(todo, pace(facts, todo, project))
+    whole = time_.total(todo, pace(facts, todo, project))
+    ends = facts.get("training.time_limit")
+    if not ends or whole.high <= ends:
+        return whole
+    facts.put("estimate.whole_time", whole, "derived", "as if training.time_limit did not end it")
+    basis = f"{whole.basis}; ended by {facts.key('training.time_limit')}"
+    low, likely, high = (min(value, ends) for value in (whole.low, whole.likely, whole.high))
+    return replace(whole, low=low, likely=likely, high=high, basis=basis)
 
 
 def work(facts: Facts) -> Work:
@@ -28,6 +36,8 @@ def work(facts: Facts) -> Work:
         mean = windows / per_epoch if steps >= per_epoch else windows
         examples = min(examples, max(1.0, mean))  # an epoch's last step takes what is left
     paid = facts.get("compute.backend") != "local"
+    if facts.foreign:  # its step counts the examples of all devices, which work at the same time
+        examples = max(1.0, examples / facts.get("gpu.count", 1))
     return Work(
         steps=steps,
         examples=examples,
@@ -43,12 +53,12 @@ def work(facts: Facts) -> Work:
     )
 
 
-def pace(facts: Facts, todo: Work, project: Path) -> Pace:
+def pace(facts: Facts, todo: Work, project: Project) -> Pace:
     """Measured with this shape on this device; else scaled from another shape there; else the stated model."""
     device = _device(facts)
     shape = facts.get("calibration.shape")
     if shape is not None:
-        known, notes = calibration.load(project)
+        known, notes = project.once("calibrations", lambda: calibration.load(project.root))
         facts.put("calibration.notes", notes, "measurement")
         facts.put("calibration.before", calibration.of_shape(known, shape), "measurement")
     if device is not None and shape is not None:

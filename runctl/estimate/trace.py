@@ -136,7 +136,7 @@ def config_of(shape: Shape) -> RunConfig:
         training=Training(
             batch_size=shape.batch,
             accumulation=shape.accumulation,
-            precision=shape.precision,  # type: ignore[arg-type]
+            precision=shape.precision,
             activation_checkpointing=shape.recompute,
             scheduled_sampling=0.5 if shape.corrupt else 0.0,
             ss_corrupt_frames=shape.corrupt or 1,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 from runctl.config.model import Encoding, Model
 from runctl.estimate import parameters
+from runctl.light import dataclass
 from runctl.tasks.worldmodel import encoding as encodings
 
 FILE = Path(__file__).parents[1] / "data" / "memory.json"
@@ -57,6 +57,7 @@ class Peak:
 
 
 @lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
     """The highest moment of all, or of the phases that begin with one of `phases`.
 

@@ -3,10 +3,14 @@
 A rule is a module named after its id. Its docstring is its page (title, why, an example that fails, one that
 passes, what to do), `SEVERITY` is its severity, `POLICY` names the policy values it reads, and
 `check(facts)` yields findings, or raises `NotChecked` where a fact is missing. `NATIVE = True` marks a rule that has
-nothing to say of other trainers' configs.
+nothing to say of other trainers' configs, `LAUNCH = True` one that judges otherwise where `facts.launching`,
+`PROJECT = True` one that judges `runctl.yaml`. A fix that reads
+`set KEY: VALUE` is also an edit, for `--fix --unsafe`; a rule gives others as `Finding.edit`.
 
 The fences of an example: a `yaml` block is a config, with `file=NAME.yaml` and `gpu=NAME:COUNT` where they matter;
-the blocks after it, `json manifest`, `yaml beside file=NAME.yaml` and `python source`, go with it.
+the blocks after it, `json manifest`, `yaml beside file=NAME.yaml`, `yaml project` (its `runctl.yaml`) and
+`python source`, go with it. `launch` and `detached` say that a launch follows, `repository` that the example is
+committed in one, `uncommitted` that it is not. A block with `file=runctl.yaml` is itself what is judged.
 """
 
 from __future__ import annotations
@@ -15,14 +19,14 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from runctl.errors import UsageError, did_you_mean
 from runctl.facts import Facts, Finding, Severity
+from runctl.light import dataclass, pattern, replace
 
-_ID = re.compile(r"[a-z]{2}\d{3}")
-_FENCE = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
+_ID = pattern(r"[a-z]{2}\d{3}")
+_FENCE = pattern(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Example:
     gpu: str | None = None
     beside: tuple[tuple[str, str], ...] = ()
     source: str | None = None
+    project: str | None = None
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Rule:
     policy: tuple[str, ...]
     check: Callable[[Facts], Iterable[Finding]]
     native: bool = False
+    launch: bool = False
+    project: bool = False
 
     @cached_property
     def title(self) -> str:
@@ -67,8 +75,9 @@ class Rule:
         for language, info, text in _FENCE.findall(self.section(name)):
             words = info.split()
             options = dict(word.split("=", 1) for word in words if "=" in word)
-            if language == "yaml" and "beside" not in words:
-                found.append(Example(text, file=options.get("file", "example.yaml"), gpu=options.get("gpu")))
+            if language == "yaml" and not {"beside", "project"} & set(words):
+                given = tuple(word for word in words if "=" not in word)
+                found.append(Example(text, None, options.get("file", "example.yaml"), options.get("gpu"), given=given))
             elif not found:
                 continue
             elif "manifest" in words:
@@ -76,6 +85,8 @@ class Rule:
             elif "beside" in words:
                 beside = (*found[-1].beside, (options["file"], text))
                 found[-1] = replace(found[-1], beside=beside)
+            elif "project" in words:
+                found[-1] = replace(found[-1], project=text)
             elif "source" in words:
                 found[-1] = replace(found[-1], source=text)
         return found
@@ -110,4 +121,6 @@ def _load(name: str) -> Rule:
         getattr(module, "POLICY", ()),
         module.check,
         getattr(module, "NATIVE", False),
+        getattr(module, "LAUNCH", False),
+        getattr(module, "PROJECT", False),
     )

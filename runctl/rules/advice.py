@@ -29,7 +29,13 @@ def cadence(facts: Facts) -> str:
     last = key.rpartition(".")[2].lower()
     if any(word in last for word in ("epoch", "strategy", "minute", "hour", "second", "enable")):
         return f"let it save every {count} steps ({said}), not by {key}"
-    return f"set {key}: {count} ({said})"
+    unit = "ba" if _written(facts, key).strip().endswith(("ba", "ep")) else ""  # as MosaicML's composer counts
+    return f"set {key}: {count}{unit} ({said})"
+
+
+def _written(facts: Facts, key: str) -> str:
+    """The value of a key as the config writes it; "" where it has none."""
+    return next((one.text for one in facts.get("config.scalars", ()) if one.key == key), "")
 
 
 def likely_step(facts: Facts) -> float | None:
@@ -48,12 +54,24 @@ def rounded(number: float) -> int:
     return max(1, next((power * digit for digit in (5, 2, 1) if power * digit <= number), 1))
 
 
+def bare(facts: Facts) -> bool:
+    """Whether the precision is said by a switch that names none: `amp: true`."""
+    key = facts.key("training.precision")
+    switch = _written(facts, key).lower() in ("true", "false", "yes", "no", "on", "off")
+    return facts.foreign and switch and not any(name in key.lower() for name in ("bf16", "fp16", "fp32", "tf32"))
+
+
 def precision(facts: Facts, wanted: str) -> str:
     """`set training.precision: bf16`, as the dialect writes it: `bf16: true`, `dtype: bfloat16`."""
     key = facts.key("training.precision")
     section, dot, last = key.rpartition(".")
+    if section.rpartition(".")[2] in ("bf16", "fp16"):  # a section of its own: fp16.enabled
+        above, dot, own = section.rpartition(".")
+        return f"set {above}{dot}{wanted}.enabled: true, and {own}.{last}: false"
     if last in ("bf16", "fp16", "fp32", "tf32"):
         other = "" if last == wanted or last not in ("bf16", "fp16") else f" and {last}: false"
         return f"set {section}{dot}{wanted}: true{other}" if wanted != "fp32" else f"set {key}: false"
+    if bare(facts):
+        return f"tell the trainer to compute in {wanted}: {last} only says that it is not fp32"
     long = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(wanted, wanted)
     return f"set {key}: {long if last.endswith('dtype') else wanted}"

@@ -63,6 +63,10 @@ _DATE = pattern(r"\d{4}-\d\d-\d\d")
 _TEXT_KEY = pattern(
     r"(?:.*_)?(?:strategy|precision|scheduler|schedule|type|mode|backend|dtype|optimizer|optim|activation|policy|name)"
 )
+_SWITCH_KEY = pattern(
+    r"(?:use|do|enable|with|load_in|push_to|resume|pin|sample|torch)_\w+|\w+_(?:checkpointing|packing|enabled)|bf16|fp16|tf32"
+    r"|amp|compile|shuffle|deterministic|packing|enabled"
+)
 _NO_NUMBER = pattern(r"(?:.*_)?(?:commit|revision|sha|hash|tag|version|id|name|date|time)")
 _NOT_READ = frozenset(("env", "environment", "env_vars", "labels", "annotations", "vars"))
 _LENIENT = ("axolotl",)  # reads its numbers with a schema that turns texts into numbers
@@ -108,7 +112,9 @@ def _text(one: Written, name: str | None, facts: Facts) -> Iterator[Finding]:
         return
     if one.text == "None":
         message = f'{one.key} is the text "None": YAML writes nothing as null, and a text counts as something'
-        yield _finding(one, message, "write null", facts, Edit(one.key, "null"))
+        word = _TEXT_KEY.fullmatch(one.key.rpartition(".")[2].lower())  # some programs know a "None" by name
+        severity: Severity = "note" if word else "warning"
+        yield _finding(one, message, "write null", facts, Edit(one.key, "null", safe=not word), severity)
     elif not facts.foreign or (parse is None and not one.text[:1].isdigit()):
         return
     elif _SIXTIES.fullmatch(one.text):
@@ -143,7 +149,8 @@ def _quoted_switch(one: Written, lowered: str, known: bool, facts: Facts) -> Ite
     message = f'{one.key} is the text "{one.text}", ' + (
         "not a switch" if meant else "not a switch: a program takes any text for true"
     )
-    severity: Severity = "error" if known and not meant else "warning"
+    sure = known or (_SWITCH_KEY.fullmatch(path[-1]) is not None and lowered == "false")
+    severity: Severity = "error" if sure and not meant else "warning"
     fix = f"write it without quotes: {shown}"
     yield _finding(one, message, fix, facts, Edit(one.key, shown, safe=known), severity)
 

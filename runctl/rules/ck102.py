@@ -78,7 +78,9 @@ def check(facts: Facts) -> Iterable[Finding]:
     long = length is not None and length.long
     if source is not None and source.kind == "default" and not long:
         return  # nobody chose it, and losing a short run costs little
-    message = f"{facts.key('checkpoint.every')} is {_words(every)}, but the run is {whole} long: nothing is saved "
+    key = facts.key("checkpoint.every")
+    verb = "saves every" if "per_epoch" in key else "is"
+    message = f"{key} {verb} {_words(every)}, but the run is {whole} long: nothing is saved "
     message += "before its end"
     if facts.get("run.resume") is not None:
         message += f", so that {facts.key('run.resume')} has nothing to go on from"

@@ -74,8 +74,8 @@ def check(facts: Facts) -> Iterable[Finding]:
         if facts.get("training.epochs") is None:
             facts.need("run.steps")
         return  # counted in passes: these are meant
-    if facts.get("data.simulate") is not None:
-        return
+    if facts.get("dataset.simulated", facts.get("data.simulate") is not None):
+        return  # as many games as one likes can be had
     examples = _counted(facts)
     steps, each = facts.need("run.steps"), facts.need("run.step_examples")
     if not examples:

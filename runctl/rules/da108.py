@@ -42,11 +42,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from runctl.adapters.spec import words
 from runctl.facts import Facts, Finding, NotChecked, Severity
 
 SEVERITY: Severity = "warning"
 POLICY = ("smoke_steps",)
 _HELD_OUT = ("data.validation", "data.validation_share")
+_VALIDATES = frozenset((
+    "val", "valid", "validate", "validation", "eval", "evals", "evaluate", "evaluation", "evaluators", "dev", "zeroshot",
+))  # fmt: skip
+_ITS_SIZE = frozenset((
+    "batch", "size", "metric", "metrics", "mode", "beta", "dtype", "workers", "seed", "patience", "best", "save", "lr",
+    "delay", "accumulation", "bsz", "tokens", "monitor", "filename", "dir", "output", "clip", "report", "log",
+    "precision",
+))  # fmt: skip
+_ACTS = frozenset((
+    "env_id", "env_name", "env", "num_envs", "n_envs", "num_actors", "gae_lambda", "total_timesteps", "n_timesteps",
+    "horizon_length", "replay_size", "buffer_size", "replay",
+))  # fmt: skip
 
 
 def check(facts: Facts) -> Iterable[Finding]:
@@ -59,9 +72,28 @@ def check(facts: Facts) -> Iterable[Finding]:
         return
     why = lacking(facts)
     if why:
+        if facts.dialect == "generic":
+            _unclear(facts)
         at = facts.place("training.validate_every", *_HELD_OUT, "run.steps", "training.epochs", "data.train")
         fix = "hold out a part of the data, and validate on it every few hundred steps"
         yield Finding(why, at=at, fix=fix)
+
+
+def _unclear(facts: Facts) -> None:
+    """Raise NotChecked where another trainer's config may validate by a key that is not known, or has no data."""
+    if "training.validate_every" in facts.values:
+        return
+    acts = set()
+    for one in facts.get("config.scalars", ()):
+        parts = [words(part) for part in one.key.split(".")]
+        if one.key.rpartition(".")[2].lower() in _ACTS:
+            acts.add(one.key)
+        inside = frozenset[str]().union(*parts)
+        if one.value in (None, False, "", 0) or not inside & _VALIDATES or parts[-1] & _ITS_SIZE:
+            continue
+        raise NotChecked(f"{one.key} may say it, in a way that is not known here")
+    if len(acts) > 1:
+        raise NotChecked(f"an agent makes its own data ({', '.join(sorted(acts)[:2])}): none can be held out")
 
 
 def lacking(facts: Facts) -> str | None:

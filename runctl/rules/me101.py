@@ -69,9 +69,19 @@ def check(facts: Facts) -> Iterable[Finding]:
     else:
         message = f"the estimated peak of {format_bytes(memory.likely)} fits, but its range ({span}) goes above {room}"
     severity: Severity = "error" if sure else "warning"
+    count = facts.get("gpu.count", 1)
+    if sure and _unsaid(facts) and memory.low / count <= gpu.usable_bytes:
+        severity = "warning"
+        message += f"; nothing here says whether the {count} GPUs share out the weights' state"
     at = facts.place("training.batch_size", "compute.gpu", "model.d_model", "declares.parameters", "run.steps")
     changes = fits.changes(memory.request)
     yield Finding(message, at=at, fix=_fix(facts, changes), severity=severity, edit=_edit(facts, changes))
+
+
+def _unsaid(facts: Facts) -> bool:
+    """Whether several GPUs may share out weights, gradients and optimizer state by what only the launcher is told."""
+    several = facts.get("gpu.count", 1) > 1 and facts.foreign and facts.dialect == "generic"
+    return several and "training.distributed" not in facts.values and "training.sharded" not in facts.values
 
 
 def _edit(facts: Facts, changes: Sequence[fits.Change]) -> Edit | None:

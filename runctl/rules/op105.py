@@ -29,15 +29,15 @@ devices share one example (tensor, pipeline or context parallel), it is not chec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.light import pattern
 
 SEVERITY: Severity = "error"
 _SHORT = frozenset({"tp", "pp", "cp"})
 _LONG = frozenset({"tensor", "pipeline", "context", "sequence", "model", "expert"})
-_WORDS = re.compile(r"[._]+")
+_WORDS = pattern(r"[._]+")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
@@ -65,6 +65,9 @@ def check(facts: Facts) -> Iterable[Finding]:
         fix = f"set {name}: {max(1, round(total / step)) * step}"
         yield Finding(message, at="training.global_batch", fix=fix)
     elif batch and accumulation and devices and total not in (step, step * facts.get("compute.nodes", 1)):
+        own = facts.key("training.accumulation")
+        if accumulation == 1 and own.rpartition(".")[0] != name.rpartition(".")[0] and facts.dialect == "generic":
+            raise NotChecked(f"{own} is of another part of the trainer than {name}, which may set it by itself")
         message = f"{name} is {total}, but {product} make {step}"
         fix = f"set {facts.key('training.accumulation')}: {total // (batch * devices)}, or {name}: {step}"
         severity: Severity | None = "warning" if facts.dialect == "generic" else None

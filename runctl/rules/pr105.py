@@ -35,11 +35,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl.facts import Facts, Finding, Severity
+from runctl.adapters.spec import words
+from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.light import pattern
 from runctl.rules import advice
 
 SEVERITY: Severity = "warning"
 POLICY = ("smoke_steps",)
+
+
+_WORDS = frozenset(("amp", "bf16", "fp16", "fp8", "float8", "bfloat16", "float16", "half", "precision", "autocast"))
+_NAMES = pattern(r"Amp[A-Z]\w*|\w*MixedPrecision\w*|(?:bf|fp|float|bfloat)16(?:-mixed)?")
+_APART = frozenset(("matmul", "export", "eval", "quantization", "gradient", "decimal"))
+
+
+def _maybe(facts: Facts) -> str | None:
+    """A key that may say it, though no fact takes it: by its name, or by a class or dtype that it names."""
+    for one in facts.get("config.scalars", ()):
+        inside = frozenset[str]().union(*(words(part) for part in one.key.split(".")))
+        if one.value in (None, "") or inside & _APART:
+            continue
+        if inside & _WORDS or (isinstance(one.value, str) and _NAMES.fullmatch(one.text)):
+            return str(one.key)
+    return None
 
 
 def check(facts: Facts) -> Iterable[Finding]:
@@ -54,6 +72,8 @@ def check(facts: Facts) -> Iterable[Finding]:
         return  # a good default, or PR101's concern
     if steps is not None and steps <= facts.policy["smoke_steps"]:
         return
+    if facts.dialect == "generic" and (maybe := _maybe(facts)):
+        raise NotChecked(f"{maybe} may say it, in a way that is not known here")
     gpu = facts.get("gpu")
     name = f"a {gpu.name}" if gpu else "a GPU"
     wanted = "bf16" if gpu is None or "bf16" in gpu.peak else "fp16"

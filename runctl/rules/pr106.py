@@ -42,4 +42,10 @@ def check(facts: Facts) -> Iterable[Finding]:
     gpu = facts.need("gpu")
     if "bf16" in gpu.peak:
         message = f"{facts.says('training.precision')}, but a {gpu.name} has bf16, whose range is that of fp32"
-        yield Finding(message, at=facts.place("training.precision", "compute.gpu"), fix=advice.precision(facts, "bf16"))
+        severity: Severity | None = None
+        if advice.bare(facts):
+            key = facts.key("training.precision")
+            message = f"{key} is true, which most trainers take for fp16, but a {gpu.name} has bf16, with fp32's range"
+            severity = "note"  # what it means is the trainer's to say
+        fix = advice.precision(facts, "bf16")
+        yield Finding(message, at=facts.place("training.precision", "compute.gpu"), fix=fix, severity=severity)

@@ -7,8 +7,9 @@ for a program of the user's own (`task: command`), which has no other way to say
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from runctl.light import dataclass
 
 ENDED = ("succeeded", "failed", "stopped", "killed")
 SUPERVISOR_LOST = "supervisor lost"

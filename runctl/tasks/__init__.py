@@ -7,8 +7,10 @@ its name, because the supervisor starts it directly.
 from __future__ import annotations
 
 import pkgutil
+from functools import cache
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """The names that `task:` may have."""
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} | {"command"})
+    return tuple(sorted({module.name for module in pkgutil.iter_modules(__path__)} | {"command"}))

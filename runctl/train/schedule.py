@@ -7,10 +7,10 @@ forward passes. An epoch's last step takes the windows that are left, so a step 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from runctl.config.every import Every
 from runctl.config.model import Training
+from runctl.light import dataclass
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,17 @@ def print_json(data: dict[str, Any]) -> None:
     sys.stdout.write(text + "\n")
 
 
+def writable(text: str) -> str:
+    """Text that any file takes: a byte of a file's name that is not UTF-8 becomes `\\udcff`, which JSON reads back."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def print_error(error: RunctlError) -> None:
     """An error in three beats on stderr: what and where, each problem, what to do."""
-    from rich.markup import escape
+    from rich.markup import escape as escaped
+
+    def escape(text: str) -> str:
+        return writable(escaped(text))
 
     console = err()
     if isinstance(error, ConfigError):

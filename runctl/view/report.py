@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 from runctl import view
 
 if TYPE_CHECKING:
+    from runctl.base import Comparison
     from runctl.facts import Finding
     from runctl.preflight import Report
     from runctl.reporting.text import Line
 
 
-def report(reports: Sequence[Report]) -> None:
-    """Print reports for people: verdict, findings, estimates, coverage."""
+def report(reports: Sequence[Report], comparison: Comparison | None = None) -> None:
+    """Print reports for people: verdict, findings, estimates, coverage; against a base what differs."""
     from runctl.reporting import text
 
-    styled(text.lines(reports))
+    styled(text.lines(reports, comparison))
 
 
 def compact(findings: Iterable[Finding]) -> None:
@@ -35,7 +36,7 @@ def styled(lines: Iterable[Line], *, prose: bool = False) -> None:
     pipe or a file, rich is not even loaded: it takes longer than an estimate."""
     stream = sys.stderr if prose else sys.stdout
     if not stream.isatty() and not os.environ.get("FORCE_COLOR"):
-        stream.writelines("".join(part for _, part in line) + "\n" for line in lines)
+        stream.writelines(view.writable("".join(part for _, part in line)) + "\n" for line in lines)
         return
     from rich.text import Text
 
@@ -43,5 +44,5 @@ def styled(lines: Iterable[Line], *, prose: bool = False) -> None:
     for line in lines:
         shown = Text()
         for style, part in line:
-            shown.append(part, style=style or None)
+            shown.append(view.writable(part), style=style or None)
         console.print(shown)

@@ -37,10 +37,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from runctl.config.model import Encoding
+from runctl.light import dataclass
 
 Dtype = Literal["f32", "u16", "u8"]
 BYTES: dict[str, int] = {"f32": 4, "u16": 2, "u8": 1}
@@ -115,6 +116,7 @@ class Layout:
         return Layout(tuple(columns), data["record_bytes"])
 
 
+@lru_cache(maxsize=256)
 def columns(encoding: Encoding) -> Layout:
     """The layout of a frame under this encoding."""
     placed: list[Column] = []
@@ -148,6 +150,7 @@ def dataset_keys(encoding: Encoding) -> dict[str, bool | int | None]:
     return keys
 
 
+@lru_cache(maxsize=256)
 def dataset_digest(encoding: Encoding) -> str:
     """sha256 (hex) of `dataset_keys` and of the record format: equal digests mean interchangeable datasets."""
     text = json.dumps({"format": FORMAT, **dataset_keys(encoding)}, sort_keys=True, separators=(",", ":"))
