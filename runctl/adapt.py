@@ -48,6 +48,7 @@ _UNITS = {
     "of the run": ("training.warmup_ratio",),
     "of the data": ("data.validation_share",),
 }
+_COUNTED = frozenset(("steps", "epochs", "examples", "tokens", "seconds", "hours", "bytes"))
 _UNIT = {name: unit for unit, names in _UNITS.items() for name in names}
 _KINDS: dict[Any, str] = {
     vocabulary.number: "number",
@@ -204,7 +205,8 @@ def _is_cadence(name: str) -> bool:
 
 
 def _unit(name: str, value: Any) -> str:
-    return "" if isinstance(value, Every) or value is None else _UNIT.get(name, "")
+    unit = "" if isinstance(value, Every) or value is None else _UNIT.get(name, "")
+    return unit.removesuffix("s") if value == 1 and unit in _COUNTED else unit
 
 
 def _unread(document: Document, spec: Spec, facts: Facts) -> Iterator[Unread]:

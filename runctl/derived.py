@@ -61,7 +61,7 @@ def _machine(facts: Facts, project: Project) -> None:
             if (asked := facts.get(f"compute.{name}")) is not None:
                 facts.put(f"host.{name}", asked, "derived", f"compute.{name}")
             elif facts.foreign:
-                facts.miss(f"host.{name}", f"how much {name} the run has is not known (compute.{name})")
+                facts.miss(f"host.{name}", facts.why(f"compute.{name}"))
         return
     if backend != "local":
         for name in names:
@@ -94,7 +94,7 @@ def _gpu(facts: Facts) -> None:
     if asked is None:
         why = (
             "training.device is cuda, but compute.gpu does not say which"
-            if device == "cuda"
+            if device == "cuda" and not facts.foreign
             else facts.why("compute.gpu")
         )
         for name in ("gpu", "gpu.count"):
@@ -157,7 +157,7 @@ def _declared(facts: Facts, gpu: hardware.Gpu | None) -> memory.Memory:
     if "training.sharded" in facts.values and facts.get("gpu.count", 1) > 1:
         facts.need("training.sharded")  # unknown: the dialect says why
     declared, source = facts.need("model.declared"), facts.source("model.parameters")
-    basis, encoder = source.detail if source and facts.foreign else "", facts.get("model.encoder")
+    basis, encoder = source.detail.partition(" (")[0] if source and facts.foreign else "", facts.get("model.encoder")
     try:
         return family_peak.peak(family_peak.Request(declared, gpu, facts.get("gpu.count", 1), basis, encoder, frozen))
     except families.Incomplete as missing:
@@ -207,5 +207,5 @@ def _length(facts: Facts) -> Length:
     if steps is not None and steps > limit_steps and (time is None or not time.measured):
         return Length(True, counted(steps, "step"))
     if time is None and steps is None:
-        raise NotChecked(f"how long the run is: {facts.why('run.steps')}")
+        raise NotChecked(facts.why("run.steps"))
     return Length(False, counted(steps, "step") if time is None else f"about {format_duration(time.likely)}")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
 
-from runctl.light import dataclass
+from runctl.light import dataclass, pattern
 
 
 class Exit(IntEnum):
@@ -63,18 +63,27 @@ _PLACES = {
     errno.EFBIG: ("{} may not grow any further", "raise the limit on the size of files (ulimit -f), or make room"),
     errno.EROFS: ("{} is on a read-only file system", "give a place that can be written to"),
     errno.EACCES: ("no permission for {}", "make it readable and writable for you, or give another place"),
+    errno.EISDIR: ("{} is a folder", "name a file in it"),
+    errno.ENOTDIR: ("{} cannot be: a part of its path is a file, not a folder", "give another place"),
+    errno.ELOOP: ("{} is a link that leads to itself", "delete the link, or let it lead to a file"),
     errno.EPERM: ("no permission for {}", "make it readable and writable for you, or give another place"),
 }
+
+_TEMPORARY = pattern(r"(^|/)\.([^/]+)\.\d+\.tmp$")
 
 
 def of_place(error: OSError, place: object = None) -> PlaceError | None:
     """What a full, read-only or forbidden disk means to a person; None for any other error of the system.
 
     `place` is where the command writes: the error itself names a file only where it was opened."""
+    name = error.filename2 or error.filename or place or "the disk"
+    whole = _TEMPORARY.sub(r"\1\2", str(name))  # what was to be written, not the name under which it was begun
+    if error.errno == errno.ENOENT and whole != str(name):
+        return PlaceError(f"{whole} cannot be written there", hint="give a place that can be written to")
     if error.errno not in _PLACES:
         return None
     message, hint = _PLACES[error.errno]
-    return PlaceError(message.format(error.filename2 or error.filename or place or "the disk"), hint=hint)
+    return PlaceError(message.format(whole), hint=hint)
 
 
 class Internal(RunctlError):

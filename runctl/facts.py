@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from runctl import unsaid
 from runctl.light import dataclass, field
 from runctl.policy import Policy
 from runctl.project import Project
@@ -17,6 +18,7 @@ from runctl.yamldoc import Position
 
 Kind = Literal["file", "default", "override", "alias", "manifest", "catalogue", "measurement", "derived"]
 Severity = Literal["error", "warning", "note"]
+WHOLE = ("hf", "axolotl")  # dialects whose every key that matters is described
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,22 @@ class Facts:
         found = self.values.get(name)
         return found.value if isinstance(found, Fact) else default
 
+    def lacks(self, name: str) -> bool:
+        """Whether another trainer's config surely has no such thing: its dialect has a key for it that is not there, or
+        is known as a whole and has none."""
+        if name in self.values or not self.foreign or self.dialect == "generic":
+            return False
+        return name in self.spelled or self.dialect in WHOLE
+
     def why(self, name: str) -> str:
         """Why a value is unknown; `otherwise` is why every fact is that nobody put."""
         found = self.values.get(name)
-        return (
-            found.why if isinstance(found, Unknown) else self.otherwise or f"the config does not say {self.key(name)}"
-        )
+        if isinstance(found, Unknown):
+            return found.why
+        if self.otherwise or not self.foreign:
+            return self.otherwise or f"the config does not say {name}"
+        other = unsaid.follows(name)
+        return self.why(other) if other else unsaid.why(name, self.spelled.get(name), self.dialect)
 
     def place(self, *names: str) -> str:
         """The first of the names whose value stands somewhere in a file, else the first: where a finding points."""

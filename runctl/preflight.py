@@ -26,6 +26,7 @@ from runctl import (
 )
 from runctl import project as projects
 from runctl.adapters import folders, foreign, kinds, native, overlay, settle
+from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
 from runctl.light import dataclass, field, replace
@@ -177,6 +178,7 @@ def gather(
     if spec is None:
         native.read(document, overlay.native(options.overrides, options.gpu), project, facts)
     else:
+        given_keys.check(document, spec, overrides)
         given = overlay.apply(document, overrides)
         foreign.read(document, spec, facts, tuple(given))
         overlay.canonical(facts, overrides, options.gpu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Project:
 
 def root(config: Path | str | None = None) -> Path:
     """The folder of the nearest `runctl.yaml` above `config`, else above the current folder, else that folder."""
-    starts = [Path(config).resolve().parent] if config is not None else []
+    starts = [Path(os.path.realpath(config)).parent] if config is not None else []
     for start in [*starts, Path.cwd()]:
         for folder in (start, *start.parents):
             if (folder / FILE).exists():

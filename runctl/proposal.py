@@ -31,7 +31,7 @@ def adapter(adapted: Adapted, name: str = "ours") -> str:
         f"match: [{_scalar(adapted.match)}]",
     ]
     lines += [f"extends: {adapted.extends}  # all that it reads is read as before"] if adapted.extends else []
-    facts = [f"  {fact}: {_source(key, take, value)}" for fact, (key, take, value) in adapted.taken.items()]
+    facts = [f"  {_fact(fact, adapted)}: {_source(key, take, value)}" for fact, (key, take, value) in adapted.taken.items()]
     facts = [*([] if adapted.extends else facts), *_guesses(adapted)]
     lines += ["facts:", *facts] if any(not line.startswith("#") for line in facts) else ["# facts:", *facts]
     lines += [
@@ -40,6 +40,11 @@ def adapter(adapted: Adapted, name: str = "ours") -> str:
     ]
     lines += ["# The command that starts the trainer, for people to read:", *_LAUNCH]
     return "\n".join(lines) + "\n"
+
+
+def _fact(fact: str, adapted: Adapted) -> str:
+    """A rate that was taken for one of several is the rate where there is no other."""
+    return "training.lr" if fact == "training.lrs" and "training.lr" not in adapted.taken else fact
 
 
 def _guesses(adapted: Adapted) -> Iterator[str]:

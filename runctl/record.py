@@ -16,6 +16,7 @@ renamed; a line of a log without its newline does not exist yet.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -211,6 +212,8 @@ def damage(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` atomically and durably: temporary file, fsync, rename, fsync of the folder."""
+    if not path.name:  # `.`, `/`
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -59,6 +59,8 @@ _IN_LINE = pattern(
     r"|(?<![a-z])token|auth[_-]?token|hf[_-]?token|hub[_-]?token|access[_-]?token)[\w-]*[\"']?\s*[:=]\s*)"
     r"(\"[^\"]*\"?|'[^']*'?|[^\s,}\]#]+)"
 )
+_COMMENT = pattern(r"(?:^|(?<=\s))#[^\n]{0,1000}", re.MULTILINE)
+_ENDS = pattern(r"[\s\"':=]")
 LEAST_LENGTH, LEAST_BITS, LONGEST = 16, 3.0, 500
 
 
@@ -73,7 +75,8 @@ class Secret:
 
 
 def find(scalars: Iterable[tuple[str, str]], text: str) -> Iterator[Secret]:
-    """The secrets among (dotted key, text) pairs, and those of a provider's shape anywhere else in `text`."""
+    """The secrets among (dotted key, text) pairs, those of a provider's shape anywhere else in `text`, and what stands
+    in its comments under a name that holds secrets."""
     shaped = any(hint in text for hint in _HINTS)
     seen = set()
     for key, value in scalars:
@@ -90,7 +93,15 @@ def find(scalars: Iterable[tuple[str, str]], text: str) -> Iterator[Secret]:
         for match in _SHAPE.finditer(text):
             kind = _shape(match[0])
             if kind and not any(match[0] in one for one in seen):
+                seen.add(match[0])
                 yield Secret(kind, match[0], None, match.start())
+    for comment in _COMMENT.finditer(text) if "#" in text else ():
+        if not _mentions(comment[0]):
+            continue
+        for match in _IN_LINE.finditer(comment[0]):
+            named, value = _named(_ENDS.split(match[1])[0]), match[2].strip("\"'")
+            if named and value not in seen and not _PLACEHOLDER.fullmatch(value[:LONGEST]) and _looks_secret(value):
+                yield Secret(named, value, None, comment.start() + match.start(2))
 
 
 def masked(line: str, hidden: Iterable[str] = ()) -> str:

@@ -37,7 +37,7 @@ def derive(facts: Facts, project: Project, *, online: bool = False, detached: bo
     else:
         facts.put("run.detached", detached, "derived", "--detach")
     _code(facts, project, online)
-    _credentials(facts)
+    _credentials(facts, project)
     if project.file is None:
         facts.miss("environment.pins", "there is no runctl.yaml, so that the project's folder is not known")
     else:
@@ -63,7 +63,7 @@ def _remembered(root: Path) -> code_version.State | None:
     return code_version.state(root)
 
 
-def _credentials(facts: Facts) -> None:
+def _credentials(facts: Facts, project: Project) -> None:
     """`credentials.NAME`: whether they are on this machine, for each that the config asks for."""
     asked = []
     if facts.get("tracking.wandb") == "online":
@@ -73,7 +73,7 @@ def _credentials(facts: Facts) -> None:
     if facts.get("run.hub"):
         asked.append(("hub", _hub))
     for name, there in asked:
-        facts.put(f"credentials.{name}", there(), "derived", "this machine")
+        facts.put(f"credentials.{name}", project.once(there, there), "derived", "this machine")
 
 
 def _wandb() -> bool:

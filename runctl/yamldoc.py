@@ -18,20 +18,16 @@ from runctl.errors import UsageError
 from runctl.filekind import other_than_file
 from runctl.light import dataclass, field, pattern
 from runctl.secrets import masked
+from runctl.yamlscalar import LOADER, Invalid, meaning, plain
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 100_000
 MAX_SHOWN = 1_000  # letters of a line; nobody reads a longer one, and looking for secrets in it takes its square
 MAX_DUPLICATES = 1_000
-MAX_BITS = 14_000  # of a whole number: Python writes none of more than 4,300 digits
-MAX_KEPT, MAX_SEEN = 64, 20_000  # letters of a word, and words, whose meaning is kept
 
 Path = tuple[str | int, ...]
-_BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FLOAT = pattern(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")  # YAML 1.2 floats that YAML 1.1 reads as text
 _HALVES = pattern(r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_LEADING_ZERO = pattern(r"[-+]?0[\d_]*\d")
 
 
 class YamlError(UsageError):
@@ -52,7 +48,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A scalar as written: its text, and whether it was quoted."""
+    """A scalar as written: its text, and whether it was quoted, or has a tag (`!!float`) that says what it is."""
 
     text: str
     quoted: bool
@@ -132,7 +128,9 @@ def load(path: FilePath | str, *, tags: bool = False) -> Document:
     try:
         return parse(raw.decode("utf-8-sig"), str(path), tags=tags)
     except UnicodeDecodeError as error:
-        raise YamlError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        hint = "it is UTF-16: save it as UTF-8" if wide else "a config is a text file; save it as UTF-8"
+        raise YamlError(f"{path} is not UTF-8 text (byte {error.start})", hint=hint) from None
 
 
 def parse(text: str, file: str = "<text>", *, tags: bool = False) -> Document:
@@ -186,10 +184,10 @@ class _Builder:
         self.stack: list[_Frame] = []
         self.anchors: dict[str, tuple[Any, int]] = {}
         self.total = 0
-        self.reader = _BASE("")
+        self.reader = LOADER("")
 
     def build(self, text: str) -> None:
-        parser = _BASE(text)
+        parser = LOADER(text)
         try:
             self._read(parser.get_event)
         finally:
@@ -213,7 +211,8 @@ class _Builder:
             elif kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    raise self._error("the file holds more than one YAML document", event)
+                    hint = "give each config a file of its own"
+                    raise self._error("the file holds more than one YAML document", event, hint)
 
     def _open(self, event: Any, mapping: bool) -> None:
         if len(self.stack) >= MAX_DEPTH:
@@ -254,7 +253,8 @@ class _Builder:
             text = value = f"{event.tag.replace(_STANDARD, '!!')} {text}".rstrip()
         else:
             value = text if quoted and event.tag is None else self._value(text, event)
-        document.scalars[path] = Scalar(text, quoted)
+        explicit = event.tag is not None and event.tag.removeprefix(_STANDARD) in _KNOWN
+        document.scalars[path] = Scalar(text, quoted or explicit)
         if event.anchor:
             self.anchors[event.anchor] = (value, 1)
         self._add(value, 1, 1, event)
@@ -297,11 +297,11 @@ class _Builder:
         tag = event.tag
         try:
             if tag is None and not event.style:
-                return _plain(text)
+                return plain(text)
             if tag not in (None, "!") and not tag.startswith("tag:yaml.org,2002:"):
                 raise self._error(f"the tag {tag} is not allowed", event)
-            return _meaning(text, event)
-        except _Invalid as error:
+            return meaning(text, event)
+        except Invalid as error:
             shown = text if len(text) <= 60 else f"{text[:60]}…"
             raise self._error(f"{shown!r} is not a valid {error}", event) from None
 
@@ -322,59 +322,19 @@ class _Builder:
         mark = event.start_mark
         return Position(self.document.file, mark.line + 1, mark.column + 1)
 
-    def _error(self, message: str, event: Any) -> YamlError:
-        return YamlError(f"{self._position(event)}: {message}")
+    def _error(self, message: str, event: Any, hint: str | None = None) -> YamlError:
+        return YamlError(f"{self._position(event)}: {message}", hint=hint)
 
 
 _STANDARD = "tag:yaml.org,2002:"
 _KNOWN = frozenset(("bool", "float", "int", "null", "str"))  # a scalar's tags that say what it means
 
 
-class _Invalid(Exception):
-    """A scalar is not of the kind that is named."""
-
-
-_READER = _BASE("")
-_FIRST = frozenset(_READER.yaml_implicit_resolvers)  # the characters with which anything but text begins
-_seen: dict[str, Any] = {}
-
-
-def _plain(text: str) -> Any:
-    """What a scalar without quotes and tag means. The words of configs come again and again: those seen are kept."""
-    if text in _seen:
-        return _seen[text]
-    if text[:1] not in _FIRST:
-        return text
-    value = _meaning(text)
-    if len(text) <= MAX_KEPT and len(_seen) < MAX_SEEN:
-        _seen[text] = value  # what has no tag is no list or mapping: nothing can change it
-    return value
-
-
-def _meaning(text: str, event: Any = None) -> Any:
-    """The value of a scalar, which has quotes or a tag where there is an `event`; raises _Invalid."""
-    tag, quoted = (event.tag, bool(event.style)) if event is not None else (None, False)
-    if not quoted and _FLOAT.fullmatch(text):
-        return float(text.replace("_", ""))
-    kind = tag if tag not in (None, "!") else _READER.resolve(yaml.ScalarNode, text, (True, False))
-    if kind in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
-        return text
-    try:
-        if not quoted and tag is None and kind.endswith((":int", ":float")):
-            if ":" in text:  # YAML 1.1 counts in sixties: 1:30 would be 90
-                return text
-            if _LEADING_ZERO.fullmatch(text):  # and in eights: 0512 would be 330
-                return int(text.replace("_", ""))
-        marks = (event.start_mark, event.end_mark) if event is not None else ()
-        value = _READER.construct_object(yaml.ScalarNode(kind, text, *marks))
-        if isinstance(value, list | dict | set) or (isinstance(value, int) and value.bit_length() > MAX_BITS):
-            raise ValueError
-        return value
-    except (ValueError, OverflowError, KeyError, IndexError):
-        raise _Invalid(kind.rsplit(":", 1)[-1]) from None
-    finally:
-        for kept in (_READER.constructed_objects, _READER.recursive_objects, _READER.state_generators):
-            kept.clear()
+_OPENED = {
+    "while parsing a flow mapping": "the brace {",
+    "while parsing a flow sequence": "the bracket [",
+    "while scanning a quoted scalar": "the quote",
+}
 
 
 def _syntax_error(error: yaml.YAMLError, document: Document) -> YamlError:
@@ -385,6 +345,10 @@ def _syntax_error(error: yaml.YAMLError, document: Document) -> YamlError:
     line, hint = document.line(mark.line + 1), None
     if "\t" in line[: mark.column + 1]:
         hint = "YAML does not allow tabs for indentation: use spaces"
+    elif (opened := getattr(error, "context_mark", None)) and (what := _OPENED.get(str(getattr(error, "context", "")))):
+        hint = f"{what} that opens at line {opened.line + 1}, column {opened.column + 1} is perhaps not closed"
+    elif problem.startswith("mapping values"):
+        hint = "a text that has ': ' in it wants quotes; a key of its own begins a line"
     caret = f"\n  {' ' * mark.column}^" if mark.column <= len(line) else ""
     where = f"{document.file}:{mark.line + 1}:{mark.column + 1}"
     return YamlError(f"{where}: cannot be read as YAML: {problem}\n  {line}{caret}", hint=hint)

@@ -26,10 +26,10 @@ def test_three_hundred_mutated_documents_are_stood(tmp_path):
 
 def test_a_crash_and_a_crawl_are_seen(tmp_path, monkeypatch):
     """The two things that the test above looks for are found where they are."""
-    monkeypatch.setattr(yamldoc, "parse", lambda *_: 1 / 0)
+    monkeypatch.setattr(yamldoc, "parse", lambda *_, **__: 1 / 0)
     assert "ZeroDivisionError" in hostile.fault(b"a: 1", tmp_path / "config.yaml").what
     monkeypatch.setattr(hostile, "LIMIT", 0.01)
-    monkeypatch.setattr(yamldoc, "parse", lambda *_: sum(range(10**7)))
+    monkeypatch.setattr(yamldoc, "parse", lambda *_, **__: sum(range(10**7)))
     assert hostile.fault(b"a: 1", tmp_path / "config.yaml") is not None
 
 
@@ -45,7 +45,6 @@ def test_a_crash_and_a_crawl_are_seen(tmp_path, monkeypatch):
         ("\n".join(LAUGHS).encode(), "more than 100,000 values once aliases are expanded"),
         (b"[" * 100_000, "nested deeper than 64 levels"),
         (b"a: &a [*a]\n", "unknown or unfinished anchor"),
-        (b"a: !!set x\n", "'x' is not a valid set"),
         (b"a: !!int ''\n", "'' is not a valid int"),
         (b"a: 0x" + b"f" * 5_000, "is not a valid int"),
         (b"a: 0" + b"7" * 5_000, "is not a valid int"),

@@ -43,8 +43,9 @@ ORDER = (
     ("runctl.estimate", "runctl.facts", "runctl.surroundings", "runctl.versus"),
     ("runctl.models", "runctl.tasks"),
     ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),
-    ("runctl.config", "runctl.shipped", "runctl.yamldoc"),
-    ("runctl.units", "runctl.errors", "runctl.light", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
+    ("runctl.config", "runctl.shipped", "runctl.yamldoc", "runctl.yamlscalar"),
+    ("runctl.units", "runctl.errors", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
+    ("runctl.light",),
 )
 FAST = {
     "help": ["--help"],

@@ -10,6 +10,8 @@ from runctl.config.settings import errors
 from runctl.facts import Facts, Unknown
 from runctl.light import pattern
 
+_SETTLED = ("run.steps", "run.step_examples", "training.accumulation")
+NO_MODEL = "what model it trains was not recognised: runctl adapt shows how to declare it"
 _FIELD = pattern(r"\bdeclares\.\w+")
 _FROM = {
     "batch_size": "training.batch_size",
@@ -42,17 +44,15 @@ def describe(facts: Facts) -> None:
         words = first["msg"].removeprefix("Value error, ")
         where = f"{facts.key('declares.' + str(first['loc'][0]))}: " if first["loc"] else ""
         declared = None
-        for name in ("model.declared", "model.parameters"):
+        for name in ("model.declared", "model.parameters", "model.flops"):
             facts.miss(name, f"the model cannot be as the config says it is: {where}{words}")
     if declared is None or not (declared.family or declared.parameters):
-        for name in ("model.declared", "model.parameters"):
+        for name in ("model.declared", "model.parameters", "model.flops"):
             facts.values.setdefault(name, _unknown(facts))
         return
-    steps, examples = facts.values.get("run.steps"), facts.values.get("run.step_examples")
+    kept = {name: facts.values[name] for name in _SETTLED if name in facts.values}
     native_declares.read(declared, facts)
-    for name, kept in (("run.steps", steps), ("run.step_examples", examples)):
-        if kept is not None:
-            facts.values[name] = kept
+    facts.values.update(kept)
     if basis and (counted := facts.get("model.parameters")):
         facts.put("model.parameters", counted, "derived", basis)
     for name in ("model.flops", "model.parameters"):
@@ -64,8 +64,10 @@ def worded(why: str, facts: Facts) -> str:
     """What a declaration lacks, in the words of a config that has none."""
     if "says no family" in why:
         several = len(facts.get("model.names", ())) > 1
-        return "its models together are of no known family" if several else "the config does not say what its model is"
-    return _FIELD.sub(lambda match: facts.key(match[0]), why)
+        return "its models together are of no known family" if several else NO_MODEL
+    why = why.replace("or declares.parameters, the count itself", "or its count: --set declares.parameters=COUNT")
+    why = why.replace("declares.batch_size", facts.key("training.batch_size"))
+    return _FIELD.sub(lambda match: facts.key(match[0]) if match[0] != "declares.parameters" else match[0], why)
 
 
 _WIDTHS = ("d_model", "n_layers", "n_heads", "n_kv_heads", "d_ff")
@@ -141,7 +143,7 @@ def optimizer(name: str) -> str:
 
 
 def _unknown(facts: Facts) -> Any:
-    return Unknown(f"the config does not describe its model in a way that the adapter {facts.dialect} knows")
+    return Unknown(NO_MODEL)
 
 
 _OPTIMIZERS = {"adafactor": "adafactor", "lion": "lion", "muon": "momentum", "sgd": "sgd"}

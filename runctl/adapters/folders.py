@@ -18,7 +18,7 @@ _SIGN = re.compile(
     rb'|warmup_ratio|save_steps|save_strategy|optimizer|optim|training|training_args|training_arguments)"\s*:'
 )
 _OTHER = re.compile(
-    rb'"(log_history|zero_optimization|train_micro_batch_size_per_gpu|peft_type|devDependencies|cells)"\s*:'
+    rb'"(log_history|zero_optimization|train_micro_batch_size_per_gpu|peft_type|devDependencies|cells|\$defs|additionalProperties)"\s*:'
 )
 
 

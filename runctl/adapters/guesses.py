@@ -29,6 +29,7 @@ _SAME = {
     "hidden": "dim", "training": "train", "rng": "seed", "proc": "worker", "loader": "dataloader",
     "numeric": "precision", "numerics": "precision",
 }  # fmt: skip
+_PLACES = frozenset({"dir", "directory", "folder", "out", "output", "path", "root", "save", "to"})
 _EMPTY = frozenset({"n", "num", "number", "total", "max", "of", "the", "a", "per", "count", "to", "value", "amount"})
 _WEAK = frozenset(
     {"name", "dir", "type", "size", "id", "step", "length", "dim", "model", "data", "every", "train", "eval", "save"}
@@ -49,6 +50,8 @@ def of(leaf: Leaf, facts: Collection[str]) -> tuple[str, str] | None:
     near += [one for score, one in scored[:5] if score >= SHARED]
     for spelling in dict.fromkeys(near):
         for fact in known[spelling]:
+            if fact == "run.output" and not words(last) & _PLACES and "/" not in str(leaf.value):
+                continue  # the name of an experiment is no folder
             if fact in facts and _takes(fact, leaf) and not ("per" in words(last) and fact.startswith("compute.")):
                 return fact, spelling.replace(".", "_")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runctl.adapters import GENERIC
-from runctl.adapters.spec import words
+from runctl.adapters.spec import normal, words
 from runctl.facts import Facts
 from runctl.yamldoc import Document
 
@@ -32,6 +32,10 @@ _PARTS = frozenset((
     "model", "data", "datamodule", "dataset", "datasets", "train", "trainer", "training", "optim", "optimizer",
     "scheduler", "experiment", "algo", "algorithm", "agent", "loss", "callbacks", "logger", "net", "network",
 ))  # fmt: skip
+_BASES = frozenset((
+    "base", "base_config", "base_cfg", "extends", "inherit", "inherits", "inherit_from", "parent", "include",
+))  # fmt: skip
+_FILES = (".yaml", ".yml", ".json", ".py")
 LEAST_SIGNS = 2
 
 
@@ -52,6 +56,9 @@ def read(facts: Facts, document: Document, path: Path) -> None:
     if title := facts.get("adapter.other"):
         facts.put("config.kind", "other", "derived", facts.dialect)
         facts.put("config.kind_why", f"it is {title}", "derived")
+    elif missing and (below := _below(document)) and (written or _learns(facts, document) or _parts(document)):
+        facts.put("config.kind", "incomplete", "derived", facts.dialect)
+        facts.put("config.kind_why", f"it builds on {below}: check them together, with --with", "derived")
     elif len(written) < LEAST_SIGNS or (facts.dialect == GENERIC and not _learns(facts, document)):
         model = sum(_written(facts, name) for name in _WIDTHS) >= LEAST_SIGNS
         if composed := _composed(document):
@@ -63,7 +70,7 @@ def read(facts: Facts, document: Document, path: Path) -> None:
         facts.put("config.kind_why", f"{why} says nothing of a training run: no batch, no length, no rate", "derived")
     elif len(missing) == 2:
         facts.put("config.kind", "incomplete", "derived", facts.dialect)
-        facts.put("config.kind_why", f"it does not say {' and '.join(missing)}", "derived")
+        facts.put("config.kind_why", f"it says neither {' nor '.join(missing)}", "derived")
     else:
         facts.put("config.kind", "training", "derived", facts.dialect)
 
@@ -73,6 +80,20 @@ def _learns(facts: Facts, document: Document) -> bool:
     if any(_written(facts, name) for name in _LEARNING):
         return True
     return isinstance(document.data, dict) and any(words(str(key)) & _SECTIONS for key in document.data)
+
+
+def _below(document: Document) -> str:
+    """The file that a config says it builds on; "" where it says none."""
+    top = document.data if isinstance(document.data, dict) else {}
+    for key, value in top.items():
+        named = value[0] if isinstance(value, list) and value else value
+        if isinstance(named, str) and normal(str(key)) in _BASES and named.endswith(_FILES):
+            return named.removeprefix("!include ")[:80]
+    return ""
+
+
+def _parts(document: Document) -> bool:
+    return isinstance(document.data, dict) and any(words(str(key)) & _PARTS for key in document.data)
 
 
 def _composed(document: Document) -> str:

@@ -155,10 +155,10 @@ def _length(facts: Facts) -> None:
     elif epochs:
         facts.put("run.epochs", epochs, "derived", facts.key("training.epochs"))
     else:
-        facts.miss("run.epochs", "how many examples the data holds is not known")
+        facts.miss("run.epochs", facts.why("data.samples"))
 
 
 def _why_no_length(facts: Facts) -> str:
     if facts.get("training.epochs"):
-        return f"{facts.key('training.epochs')} counts passes, and how many examples the data holds is not known"
-    return "the config does not say how long it trains"
+        return f"{facts.key('training.epochs')} counts passes, and {facts.why('data.samples')}"
+    return "no length of the run was recognised: say how many steps it has"

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from runctl.adapters.spec import ANYWHERE, Place, Take, normal, words
-from runctl.light import dataclass
+from runctl.light import dataclass, pattern
 from runctl.yamldoc import Path
 
 _MOST_LISTED = 50
@@ -23,6 +23,8 @@ _NO_SAVES = frozenset((
     "plot", "figure", "figures", "attention", "maps", "summary", "video", "videos", "weights", "only", "format",
     "optimizer", "async", "final", "end", "code", "config", "hyperparameters", "use",
 ))  # fmt: skip
+_REFERENCE = pattern(r"\$\{([A-Za-z_][\w.]*)\}|!ref <([A-Za-z_]\w*)>")
+_FURTHEST = 5  # references from one to the next
 _CLASSES = frozenset({"class", "target", "type", "callback", "component"})
 
 
@@ -55,7 +57,7 @@ class Tree:
             below: list[tuple[Path, Any]] = []
             for path, node in level:
                 if path:
-                    found.append(Leaf(path, node))
+                    found.append(Leaf(path, referred(node, self.data)))
                 if isinstance(node, dict):
                     below += [((*path, key), value) for key, value in node.items()]
                 elif isinstance(node, list):
@@ -71,7 +73,7 @@ class Tree:
                     break
                 node = node[part]
             else:
-                yield Leaf((*root, *parts), node)
+                yield Leaf((*root, *parts), referred(node, self.data))
 
     def find(self, key: str) -> Iterator[Leaf]:
         """Every value that the key path names."""
@@ -85,6 +87,21 @@ class Tree:
 
     def value(self, key: str) -> Any:
         return next((leaf.value for leaf in self.find(key)), None)
+
+
+def referred(value: Any, data: Any) -> Any:
+    """What a value that is wholly the name of another key stands for (`${model.width}`, `!ref <seed>`): that key's
+    value, where it is there and no section; else the value as it is."""
+    for _ in range(_FURTHEST):
+        if not isinstance(value, str) or value[:2] not in ("${", "!r") or not (match := _REFERENCE.fullmatch(value)):
+            break
+        found = data
+        for part in (match[1] or match[2]).split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is None or isinstance(found, dict | list):
+            break
+        value = found
+    return value
 
 
 def saves(tree: Tree) -> Iterator[str]:

@@ -162,6 +162,8 @@ def parameters(value: Any) -> int:
 
 def presence(value: Any) -> bool:
     """Whether anything is named here: a path, a list, a section."""
+    if isinstance(value, str) and value.lower() in ("none", "null", "false", "no", "off"):
+        return False
     return value not in (None, False, "", [], {}, 0)
 
 

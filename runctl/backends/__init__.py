@@ -58,11 +58,14 @@ class Backend(Protocol):
     def end_leftover(self, run: RunDir, attempt: int, grace_seconds: float) -> None: ...
 
 
-@cache
-def names() -> tuple[str, ...]:
+def names() -> list[str]:
     """The backends that `compute.backend` may name."""
-    found = {module.name.rstrip("_") for module in pkgutil.iter_modules(__path__)} | _ANNOUNCED.keys()
-    return tuple(sorted(found))
+    return sorted(_here() | _ANNOUNCED.keys())
+
+
+@cache
+def _here() -> frozenset[str]:
+    return frozenset(module.name.rstrip("_") for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Backend:

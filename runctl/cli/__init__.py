@@ -109,6 +109,10 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             sys.stdout.flush()
             return result
         except RunctlError as error:
+            if hasattr(error, "problems"):
+                from runctl.cli import _foreign
+
+                error = _foreign.reworded(error, kwargs.get("config"))
             _tell(error, as_json)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:

@@ -76,6 +76,10 @@ def _judged(
     """The reports, the errors of files that cannot be read, and how the reports differ from the base's."""
     comparison: Comparison | None = None
     found: Iterable[Report | RunctlError]
+    for path in paths:
+        if path.name.upper() in rules.known() and not path.exists():
+            hint = f"runctl rules {path.name.upper()} prints the page of the rule; --explain adds those of what is found"
+            raise UsageError(f"no such file: {path}", hint=hint)
     if ref is None:
         found = preflight.survey(preflight.expand(paths), options, only)
     else:
@@ -102,6 +106,12 @@ def _collect_seldom() -> None:
 
 def _targets(show: Show) -> list[tuple[str, Callable[..., str], Path | None]]:
     """Each format with its renderer and its file. The files belong to the last formats: the first may go to stdout."""
+    for output in show.outputs:
+        if output.is_dir():
+            raise UsageError(f"--output {output} is a folder", hint="name a file in it")
+        above = next((folder for folder in output.absolute().parents if folder.exists()), None)
+        if above is not None and not above.is_dir():
+            raise UsageError(f"--output {output}: {above.name} is a file, not a folder", hint="give another place")
     if len(show.outputs) > len(show.formats):
         raise UsageError("there are more --output than --format", hint="give one --format for each --output")
     free = len(show.formats) - len(show.outputs)
@@ -117,6 +127,8 @@ def chosen(choice: Choice) -> set[str] | None:
         return None
     known = list(rules.known())
     selected = _named(choice.select, known, "--select") if choice.select is not None else set(known)
+    if not selected:
+        raise UsageError("--select names no rule, so that nothing would be checked", hint="runctl rules lists them")
     return selected - (_named(choice.ignore, known, "--ignore") if choice.ignore is not None else set())
 
 

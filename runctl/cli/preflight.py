@@ -87,6 +87,12 @@ def command(
     from runctl.cli import _checking as checking
     from runctl.preflight import Options
 
+    if as_json and forms and set(forms) != {"json"}:
+        from runctl.errors import UsageError
+
+        other = next(form for form in forms if form != "json")
+        hint = f"for both: --format json --format {other} --output FILE"
+        raise UsageError("--json is --format json, and --format says otherwise", hint=hint)
     known = str(baseline) if baseline is not None else None
     options = Options(settings or (), gpu, adapter, tuple(overlays or ()), source, online=online, known=known)
     choice = checking.Choice(select, ignore)

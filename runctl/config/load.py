@@ -20,6 +20,8 @@ from runctl.light import dataclass, field
 from runctl.names import RUN_NAME
 
 MAX_PROBLEMS = 1_000  # that are listed one by one
+UNQUOTED = "write it without quotes: "
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,20 @@ def _problem(
         message = f"{dotted}: {text}" + ("" if "section" in text else f", not {_shown(details['input'])}")
         if details["type"] == "value_error":
             message = f"{dotted}: {text}"
+        hint = _remedy(details)
     return _located(document, moved, overridden, path, message, hint, rule)
+
+
+def _remedy(details: dict[str, Any]) -> str | None:
+    """What was plainly meant: the number within quotes, the nearest of the words that may stand there."""
+    given = details["input"]
+    if not isinstance(given, str):
+        return None
+    if details["type"].startswith(("int_", "float_")) and _NUMBER.fullmatch(given.strip()):
+        return f"{UNQUOTED}{given.strip()}"
+    if details["type"] == "literal_error":
+        return did_you_mean(given, re.findall(r"'([^']+)'", details["msg"]))
+    return None
 
 
 def _as_argv(given: Any) -> str | None:

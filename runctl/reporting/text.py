@@ -10,6 +10,8 @@ from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
 from runctl.facts import Fact, Facts, Finding
 from runctl.preflight import Report
+from runctl.reporting._coverage import lines as _coverage_lines
+from runctl.reporting._coverage import unknown
 from runctl.units import counted, format_bytes, format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 Span = tuple[str, str]  # style ("" for none), text
 Line = list[Span]
+BRIEF = 3  # more reports than that are told in short
+SHORT = 40  # letters of a reason that may be said twice
 
 _STYLE = {"error": "bad", "warning": "warn", "note": "note"}
 VERDICT = {
@@ -43,15 +47,26 @@ def lines(reports: Sequence[Report], comparison: Comparison | None = None) -> It
 
         yield from _compared.lines(comparison)
         return
+    brief = len(reports) > BRIEF
+    told: set[str] = set()
+    last_line = 0
     for index, report in enumerate(reports):
-        if index:
-            yield []
-        yield from one(report, brief=len(reports) > 3)
+        shown = list(one(report, brief, told))
+        if index and max(last_line, len(shown)) > 1:
+            yield []  # single lines stand together
+        last_line = len(shown)
+        yield from shown
     configs = [report for report in reports if report.kind == "training"]
+    if brief and configs:
+        yield []
+        yield from _unchecked(configs)
     if len(reports) > 1:
         failed = sum(bool(report.refusals) for report in configs)
         others = len(reports) - len(configs)
         yield []
+        if not configs:
+            yield [("", "no training config among them"), ("dim", f"  {counted(others, 'other file')}")]
+            return
         last = "pass" if any(report.facts.foreign for report in configs) else "would launch here"
         yield [
             ("bad" if failed else "good", f"{len(configs) - failed} of {len(configs)} configs {last}"),
@@ -59,18 +74,21 @@ def lines(reports: Sequence[Report], comparison: Comparison | None = None) -> It
         ]
 
 
-def one(report: Report, brief: bool) -> Iterator[Line]:
-    """One report; a `brief` one of a config that passes is its verdict only."""
+def one(report: Report, brief: bool, told: set[str] | None = None) -> Iterator[Line]:
+    """One report. A `brief` one of a config that passes is its verdict only, and what was not checked is told for all
+    of them together. `told` are rules whose reason was given already."""
+    told = set() if told is None else told
     style, word = VERDICT[report.verdict]
     yield [(style, word), ("", "  "), ("name", report.path), ("dim", _counts(report))]
     if report.why and report.kind in ("incomplete", "other"):
         kind = "" if report.verdict == report.kind else f"{VERDICT[report.kind][1]}: "
         yield [("dim", f"  {kind}{report.why}")]
-    if report.at_launch:
+    if report.at_launch and not report.facts.foreign:  # which nothing here launches
         yield [("warn", f"  would be refused at launch here: {refusals(report.at_launch)}")]
     for finding in report.findings:
         yield []
-        yield from finding_lines(finding, report)
+        yield from finding_lines(finding, report, again=finding.rule in told)
+        told.add(finding.rule)
     if brief and report.verdict == "ok":
         return
     if report.kind == "other":
@@ -79,6 +97,9 @@ def one(report: Report, brief: bool) -> Iterator[Line]:
     if report.estimates and report.kind != "incomplete":
         yield []
         yield from estimate_lines(report)
+    if brief:
+        yield from _waived(report)
+        return
     yield []
     yield from _coverage(report)
 
@@ -88,10 +109,14 @@ def refusals(findings: Sequence[Finding]) -> str:
     return "; ".join(f"{finding.rule} {finding.message}" for finding in findings)
 
 
-def finding_lines(finding: Finding, report: Report) -> Iterator[Line]:
-    """A finding like a compiler's: what, where, the line with a caret, why, and what to do."""
+def finding_lines(finding: Finding, report: Report, *, again: bool = False) -> Iterator[Line]:
+    """A finding like a compiler's: what, where, the line with a caret, why (not `again`), and what to do."""
     style = _STYLE[finding.severity or "error"]
     yield [(style, f"{finding.severity} {finding.rule}"), ("", f" {finding.message}")]
+    if finding.key == "":  # about the file as a whole, wherever it is said to stand
+        yield [("dim", f"  --> {finding.file}")]
+        yield from _advice(finding, again)
+        return
     yield [("dim", f"  --> {finding.where()}")]
     source = report.document.line(finding.line, finding.file) if report.document and finding.line else ""
     if source.strip() and finding.line and finding.column:
@@ -99,7 +124,11 @@ def finding_lines(finding: Finding, report: Report) -> Iterator[Line]:
         margin = f"{finding.line:>5} | "
         yield [("dim", margin), ("", shown)]
         yield [("dim", " " * 5 + " | "), ("", " " * (column - 1)), (style, "^")]
-    if finding.why:
+    yield from _advice(finding, again)
+
+
+def _advice(finding: Finding, again: bool) -> Iterator[Line]:
+    if finding.why and not again:
         yield [("dim", "  why: "), ("", finding.why)]
     if finding.fix:
         yield [("note", "  fix: "), ("", finding.fix)]
@@ -115,12 +144,17 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
 def estimate_lines(report: Report) -> Iterator[Line]:
     """Parameters, length, memory, time and cost: each with its basis, or unknown with why."""
     facts = report.facts
+    reasons = unknown(report)
+    if len(reasons) == 1 and len(next(iter(reasons.values()))) == len(report.estimates) + 1:
+        yield [("dim", f"  nothing is estimated: {next(iter(reasons))}")]
+        return
     for name, found in report.estimates.items():
-        yield (
-            _estimate(name, found.value, facts)
-            if isinstance(found, Fact)
-            else [_label(name), ("dim", f"unknown: {found.why}")]
-        )
+        if isinstance(found, Fact):
+            yield _estimate(name, found.value, facts)
+        else:
+            first = reasons[found.why][0]
+            why = found.why if first == name or len(found.why) <= SHORT else f"as the {first}"
+            yield [_label(name), ("dim", f"unknown: {why}")]
         if name == "parameters":
             yield _length(facts)
         if name == "cost":
@@ -161,7 +195,7 @@ def _length(facts: Facts) -> Line:
     steps, epochs, step = facts.get("run.steps"), facts.get("run.epochs"), facts.get("run.step_examples")
     if steps is None:
         return [_label("length"), ("dim", f"unknown: {facts.why('run.steps')}")]
-    unit = "example" if facts.get("model.declared") else "window"
+    unit = "window" if not facts.foreign and facts.get("task") != "command" else "example"
     text = counted(steps, "step") + (f" of {counted(step, unit)}" if step else "")
     text += f", {counted(epochs, 'epoch')}" if epochs else ""
     source = facts.source("run.steps")
@@ -175,18 +209,24 @@ def _label(name: str) -> Span:
 
 def _coverage(report: Report) -> Iterator[Line]:
     coverage = report.coverage
-    head = f"  checked {len(coverage.checked)} rules"
+    head = f"  checked {counted(len(coverage.checked), 'rule')}"
     if coverage.not_checked:
         head += f", not checked {len(coverage.not_checked)}:"
     yield [("dim", head)]
-    reasons: dict[str, list[str]] = {}
-    for rule, why in coverage.not_checked.items():
-        reasons.setdefault(why, []).append(rule)
-    for why, names in reasons.items():
-        yield [("dim", f"    {' '.join(names)}: {why}")]
+    yield from ([("dim", f"    {line}")] for line in _coverage_lines([report]))
     if coverage.off:
         yield [("dim", f"  switched off by the project: {' '.join(coverage.off)}")]
     yield from _waived(report)
+
+
+def _unchecked(reports: Sequence[Report]) -> Iterator[Line]:
+    """The coverage of many configs together."""
+    off = sorted({rule for report in reports for rule in report.coverage.off})
+    if listed := _coverage_lines(reports):
+        yield [("dim", f"not checked in {counted(len(reports), 'config')}:")]
+        yield from ([("dim", f"  {line}")] for line in listed)
+    if off:
+        yield [("dim", f"switched off by the project: {' '.join(off)}")]
 
 
 def _waived(report: Report) -> Iterator[Line]:

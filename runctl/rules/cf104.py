@@ -64,8 +64,8 @@ _TEXT_KEY = pattern(
     r"(?:.*_)?(?:strategy|precision|scheduler|schedule|type|mode|backend|dtype|optimizer|optim|activation|policy|name)"
 )
 _SWITCH_KEY = pattern(
-    r"(?:use|do|enable|with|load_in|push_to|resume|pin|sample|torch)_\w+|\w+_(?:checkpointing|packing|enabled)|bf16|fp16|tf32"
-    r"|amp|compile|shuffle|deterministic|packing|enabled"
+    r"(?:use_|pure_)?(?:bf16|fp16|tf32|amp)|load_in_[48]bit|push_to_hub|(?:torch_)?compile|use_(?:lora|peft|qlora|dora)"
+    r"|shuffle|deterministic|\w*(?:checkpointing|packing)|do_(?:train|eval)"
 )
 _NO_NUMBER = pattern(r"(?:.*_)?(?:commit|revision|sha|hash|tag|version|id|name|date|time)")
 _NOT_READ = frozenset(("env", "environment", "env_vars", "labels", "annotations", "vars"))

@@ -117,7 +117,8 @@ def _parameters(facts: Facts, stem: str) -> Iterator[Finding]:
         far = all(not _close(value, count, FAR) for value, _ in claims)
         if not any(_close(value, count, RATIO) for value, _ in claims) and not (minutes and far):
             truth = f"the model has {format_count(count)} parameters"
-            yield _found(facts, stem, truth, "model.parameters", "declares.parameters", "training.batch_size")
+            widths = ("declares.d_model", "declares.n_layers", "model.names", "training.batch_size")
+            yield _found(facts, stem, truth, "model.parameters", "model.d_model", "declares.parameters", *widths)
         return
     for one in facts.need("config.scalars"):
         section, _, last = one.key.lower().rpartition(".")

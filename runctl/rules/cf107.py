@@ -39,8 +39,9 @@ LAUNCH = True
 def check(facts: Facts) -> Iterable[Finding]:
     if facts.need("config.kind") != "incomplete":
         return
-    missing = " and ".join(facts.get("config.missing", ()))
+    missing = " or ".join(facts.get("config.missing", ()))
     position = next(iter(facts.need("config.keys").values()), None)
     fix = "add it, or check the file with the one it builds on: --with BASE"
     severity: Severity = "error" if facts.launching else "note"
-    yield Finding(f"this is no whole config: it does not say {missing}", at=position, fix=fix, severity=severity)
+    message = f"this is no whole config: it does not say {missing}"
+    yield Finding(message, at=position, fix=fix, severity=severity, key="")

@@ -51,6 +51,7 @@ from collections.abc import Iterable
 from runctl import comments
 from runctl.facts import Facts, Finding, Severity
 from runctl.light import pattern
+from runctl.units import counted
 from runctl.yamldoc import Path, Position
 
 SEVERITY: Severity = "error"
@@ -71,6 +72,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     known = set(facts.spelled.values()) if facts.dialect in _LIBRARIES else set()
     free = {path[:-1] for path in keys if str(path[-1]) in ("_target_", "class_path", "_component_")}
     factors: set[str] | None = None
+    unread: set[Path] = set()
     for path, position in keys.items():
         last = path[-1]
         dotted = ".".join(map(str, path))
@@ -80,7 +82,12 @@ def check(facts: Facts) -> Iterable[Finding]:
             continue
         factors = factors if factors is not None else _factors(facts, keys)
         tested = dotted in factors
-        message = f"{dotted} is read nowhere in the {code.files} Python files of {facts.source('source.words').detail}"  # type: ignore[union-attr]
+        unread.add(path)
+        if not tested and any(path[:depth] in unread for depth in range(1, len(path))):
+            continue  # its section was told
+        source = facts.source("source.words")
+        files = counted(code.files, "Python file")
+        message = f"{dotted} is read nowhere in the {files} of {source.detail if source else 'the code'}"
         if tested:
             message += ": what this config is to test changes nothing"
         severity: Severity = "error" if tested and code.whole else "warning"

@@ -37,8 +37,8 @@ trainer: {max_steps: 50000, batch_size: 8, lr: 0.0003, save_steps: 1000}
 Set `checkpoint.every` to the time that you can afford to lose: `5m`, `10m` or `500 steps`. Short runs need none.
 
 Of another trainer's config it is an error where it says that nothing is saved, or says nothing and the adapter knows
-that the trainer then saves nothing; a warning where it says nothing and nobody knows what the trainer then does. An
-adapter says it with `defaults: {checkpoint.every: never}`, or `500 steps`.
+that the trainer then saves nothing; a warning where it says nothing and nobody knows what the trainer then does (some
+save whenever they validate). An adapter says it with `defaults: {checkpoint.every: never}`, or `500 steps`.
 
 ## Policy
 

@@ -42,7 +42,7 @@ not even that: losing one costs little. In another trainer's config it is a warn
 
 A run is long if it is estimated to take more than `long_run`, or has more than `long_run_steps` optimizer steps
 where no measured time is known. A cadence in time that is no longer than `long_run` never misses a long run. Up to
-`smoke_steps` steps are a smoke test.
+`smoke_steps` steps are a smoke test. A cadence that is exactly the length of another trainer's run is a warning.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     steps = facts.get("run.steps")
     if facts.foreign and not long and (steps is None or steps > facts.policy["smoke_steps"]):
         severity = "warning"
+    if facts.foreign and every.steps is not None and every.steps == steps and severity == "error":
+        severity = "warning"  # it saves at the end, as somebody may have wanted; CK103 weighs what is at risk
     fix = f"set {facts.key('checkpoint.every')} well below the run's length"
     yield Finding(
         message, at="checkpoint.every", fix=advice.cadence(facts) if facts.foreign else fix, severity=severity

@@ -53,6 +53,8 @@ _HELD_OUT = pattern(r"(^|[_/.-])(val|valid|validation|eval|dev|test)([_/.-]|$)",
 
 
 def check(facts: Facts) -> Iterable[Finding]:
+    if facts.lacks("checkpoint.metric"):
+        return  # no checkpoint is chosen by any
     metric = facts.need("checkpoint.metric")
     if facts.foreign and (_TRAINING.search(metric) or _HELD_OUT.search(metric)):
         yield from _of_another(facts, metric)

@@ -44,18 +44,22 @@ from collections.abc import Iterable
 
 from runctl.adapters.spec import words
 from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.light import pattern
 
 SEVERITY: Severity = "warning"
 POLICY = ("smoke_steps",)
 _HELD_OUT = ("data.validation", "data.validation_share")
 _VALIDATES = frozenset((
-    "val", "valid", "validate", "validation", "eval", "evals", "evaluate", "evaluation", "evaluators", "dev", "zeroshot",
+    "val", "valid", "validate", "validation", "eval", "evals", "evaluate", "evaluation", "evaluators", "dev",
+    "zeroshot",
 ))  # fmt: skip
+_PERHAPS = pattern(r"(?i)val|dev|zeroshot|monitor|metric|criterion")  # quicker than words
 _ITS_SIZE = frozenset((
     "batch", "size", "metric", "metrics", "mode", "beta", "dtype", "workers", "seed", "patience", "best", "save", "lr",
     "delay", "accumulation", "bsz", "tokens", "monitor", "filename", "dir", "output", "clip", "report", "log",
     "precision",
 ))  # fmt: skip
+_CHOSEN_BY = frozenset(("monitor", "metric", "criterion"))
 _ACTS = frozenset((
     "env_id", "env_name", "env", "num_envs", "n_envs", "num_actors", "gae_lambda", "total_timesteps", "n_timesteps",
     "horizon_length", "replay_size", "buffer_size", "replay",
@@ -85,10 +89,14 @@ def _unclear(facts: Facts) -> None:
         return
     acts = set()
     for one in facts.get("config.scalars", ()):
-        parts = [words(part) for part in one.key.split(".")]
         if one.key.rpartition(".")[2].lower() in _ACTS:
             acts.add(one.key)
+        if not _PERHAPS.search(one.key):
+            continue
+        parts = [words(part) for part in one.key.split(".")]
         inside = frozenset[str]().union(*parts)
+        if isinstance(one.value, str) and parts[-1] & _CHOSEN_BY and words(one.text.replace("/", "_")) & _VALIDATES:
+            raise NotChecked(f"{one.key} is {one.text[:40]}: what that is computed on is not said here")
         if one.value in (None, False, "", 0) or not inside & _VALIDATES or parts[-1] & _ITS_SIZE:
             continue
         raise NotChecked(f"{one.key} may say it, in a way that is not known here")

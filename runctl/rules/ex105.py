@@ -50,4 +50,5 @@ def check(facts: Facts) -> Iterable[Finding]:
         named = ", ".join(siblings.relative(other, facts.path) for other in others)
         at = next(iter(facts.need("config.keys").values()), None)
         message = f"the same run as {named}: they differ in names and output folders only"
-        yield Finding(message, at=at, fix="change the factor that this copy was made for, or run it once")
+        fix = "change the factor that this copy was made for, or run it once"
+        yield Finding(message, at=at, fix=fix, key="")

@@ -54,7 +54,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         return  # it fits, or its validation alone does not (ME106)
     span = f"{format_bytes(memory.low)} to {format_bytes(memory.high)}"
     over = memory.likely - gpu.usable_bytes
-    room = f"the {format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"
+    room = f"the {format_bytes(gpu.usable_bytes)} of {gpu.name}"
     sure = over > 0 if isinstance(memory.request, Request) else memory.low > gpu.usable_bytes
     if over > 0 and not sure:
         message = (

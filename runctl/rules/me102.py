@@ -51,7 +51,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     if 0 <= spare < facts.policy["memory_spare"] * gpu.usable_bytes:
         message = (
             f"the estimated peak of up to {format_bytes(memory.high)} leaves {format_bytes(spare)} "
-            f"({spare / gpu.usable_bytes:.0%}) of the {format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"
+            f"({spare / gpu.usable_bytes:.0%}) of the {format_bytes(gpu.usable_bytes)} of {gpu.name}"
         )
         batch, accumulation = facts.key("training.batch_size"), facts.key("training.accumulation")
         fix = f"halve {batch} and double {accumulation}, or measure it"

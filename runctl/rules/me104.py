@@ -56,7 +56,9 @@ def check(facts: Facts) -> Iterable[Finding]:
         need = 12 * facts.need("model.parameters") + PROCESS
         if need > here:
             message = f"a checkpoint's copy and the process take {format_bytes(need)} of the {room}"
-            yield Finding(message, at=facts.place("compute.memory", "model.d_model"), fix=_fix(local, need))
+            more = "train on a machine with more memory" if local else f"set compute.memory above {format_bytes(need)}"
+            fix = f"{more}, or make the model smaller"
+            yield Finding(message, at=facts.place("compute.memory", "model.d_model"), fix=fix)
         return
     memory = facts.need("estimate.memory")
     likely, high = memory.likely + PROCESS, memory.high + PROCESS
@@ -75,7 +77,7 @@ def _loaders(facts: Facts) -> Iterable[Finding]:
     """What the data take in every process of another trainer, as far as its adapter says."""
     loaded, sample = facts.get("data.loaded_bytes"), facts.get("data.sample_bytes")
     if loaded is None and sample is None:
-        raise NotChecked("what the data take in the host's memory is not known (data.loaded_bytes, data.sample_bytes)")
+        raise NotChecked("what the data take in the host's memory is not said (--set data.loaded_bytes=8GiB)")
     here, ranks = facts.need("host.memory"), facts.get("compute.world_size") or facts.get("gpu.count", 1)
     workers, each = facts.get("data.workers", 0), facts.get("data.prefetch") or PREFETCH
     batches = max(1, workers * each) * facts.need("training.batch_size") if sample else 0

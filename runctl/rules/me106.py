@@ -50,7 +50,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         return  # it fits, or it is ME101's concern
     message = (
         f"training takes about {format_bytes(training)}, but a validation {format_bytes(memory.likely)}, more than the "
-        f"{format_bytes(gpu.usable_bytes)} that a {gpu.name} offers"
+        f"{format_bytes(gpu.usable_bytes)} of {gpu.name}"
     )
     fix = "make training.batch_size smaller and training.accumulation larger, or the vocabulary smaller"
     yield Finding(message, at=facts.place("training.batch_size", "compute.gpu"), fix=fix)

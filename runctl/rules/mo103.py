@@ -52,4 +52,6 @@ def check(facts: Facts) -> Iterable[Finding]:
             key = facts.key(name)
             said = f"{key} is {width}" if key.endswith(what) or not facts.foreign else f"{what} is {width} by {key}"
             message = f"{said}, no multiple of {TILE}: half-precision products leave the fast path"
-            yield Finding(message, at=name, fix=f"set {facts.key(name)}: {better}")
+            derived = what == "vocab_size" and "vocab" not in key  # by the tokenizer's name
+            fix = f"round it up to {better} when the model is built" if derived else f"set {key}: {better}"
+            yield Finding(message, at=name, fix=fix)

@@ -57,7 +57,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     least, most = facts.policy["data_least"], facts.policy["data_most"]
     if least <= each <= most:
         return
-    message = f"{format_count(seen)} {what} for {format_count(parameters)} parameters are {each:.2g} for each"
+    share = f"{each:,.0f} for each" if each >= 1 else f"one for every {1 / each:,.0f} of them"
+    message = f"the run sees {format_count(seen)} {what} with {format_count(parameters)} parameters: {share}"
     fix = "a smaller model, or a longer run" if each < least else "a larger model, or a shorter run"
     yield Finding(message, at=lengths.written(facts), fix=fix)
 

@@ -66,6 +66,8 @@ _FLAT = ("constant", "none", "plateau", "inverse", "wsd")
 def check(facts: Facts) -> Iterable[Finding]:
     if not facts.foreign:
         return  # sized by the same arithmetic as the run (runctl/train/schedule.py)
+    if facts.lacks("training.schedule_steps"):
+        return  # it ends with the run
     horizon, steps = facts.need("training.schedule_steps"), facts.need("run.steps")
     shape = str(facts.get("training.schedule", "")).lower()
     if horizon <= steps * SPARE or any(word in shape for word in _FLAT):

@@ -43,6 +43,8 @@ _WORDS = pattern(r"[._]+")
 def check(facts: Facts) -> Iterable[Finding]:
     if not facts.foreign:
         return  # runctl's own configs state the parts only
+    if facts.lacks("training.global_batch"):
+        return  # nothing that the parts could disagree with
     total = facts.need("training.global_batch")
     written = facts.need("training.batch_written")
     batch, accumulation = written.get("training.batch_size"), written.get("training.accumulation")

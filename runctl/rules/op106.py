@@ -58,6 +58,8 @@ def check(facts: Facts) -> Iterable[Finding]:
     if not facts.foreign:
         yield from _annealing(facts)
         return
+    if facts.lacks("training.early_stopping"):
+        return
     if not facts.get("training.early_stopping"):
         facts.need("training.early_stopping")
         return

@@ -46,16 +46,20 @@ POLICY = ("smoke_steps",)
 
 _WORDS = frozenset(("amp", "bf16", "fp16", "fp8", "float8", "bfloat16", "float16", "half", "precision", "autocast"))
 _NAMES = pattern(r"Amp[A-Z]\w*|\w*MixedPrecision\w*|(?:bf|fp|float|bfloat)16(?:-mixed)?")
+_PERHAPS = pattern(r"(?i)amp|16|fp8|float8|half|precision|autocast")  # quicker than words
 _APART = frozenset(("matmul", "export", "eval", "quantization", "gradient", "decimal"))
 
 
 def _maybe(facts: Facts) -> str | None:
     """A key that may say it, though no fact takes it: by its name, or by a class or dtype that it names."""
     for one in facts.get("config.scalars", ()):
+        named = isinstance(one.value, str) and _NAMES.fullmatch(one.text)
+        if not named and not _PERHAPS.search(one.key):
+            continue
         inside = frozenset[str]().union(*(words(part) for part in one.key.split(".")))
         if one.value in (None, "") or inside & _APART:
             continue
-        if inside & _WORDS or (isinstance(one.value, str) and _NAMES.fullmatch(one.text)):
+        if named or inside & _WORDS:
             return str(one.key)
     return None
 

@@ -27,7 +27,7 @@ def _lines(found: Adapted) -> Iterator[Line]:
         ("name", found.path),
         ("", " is read as "),
         ("name", found.dialect),
-        ("", f" ({found.title}): {found.because}"),
+        ("", f" ({found.title or 'an adapter of your own'}): {found.because}"),
     ]
     if found.kind != "training":
         so_far = "no training config" if found.foreign_to_training else "no whole training config, as it is read now"

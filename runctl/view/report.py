@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from runctl.reporting.text import Line
 
 
+LABEL = 14  # letters of the longest label of a line, `  parameters `
+MIN_WIDTH = 40
+
+
 def report(reports: Sequence[Report], comparison: Comparison | None = None) -> None:
     """Print reports for people: verdict, findings, estimates, coverage; against a base what differs."""
     from runctl.reporting import text
@@ -45,4 +49,19 @@ def styled(lines: Iterable[Line], *, prose: bool = False) -> None:
         shown = Text()
         for style, part in line:
             shown.append(view.writable(part), style=style or None)
-        console.print(shown)
+        if line and line[0][1].endswith("| "):  # of a file: a caret stands below it
+            console.print(shown, no_wrap=True, overflow="ellipsis")
+            continue
+        indent = _indent(line)
+        for number, row in enumerate(shown.wrap(console, max(MIN_WIDTH, console.width - indent)) if indent else [shown]):
+            console.print(Text(" " * indent if number else "") + row)
+
+
+def _indent(line: Line) -> int:
+    """How far the second row of a long line is moved in: to below the text that follows a label such as `  why: `."""
+    first = line[0][1] if line else ""
+    if not first.startswith("  "):
+        return 0
+    if len(line) > 1 and len(first) <= LABEL:
+        return len(first)
+    return len(first) - len(first.lstrip()) + 2
