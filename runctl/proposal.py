@@ -31,7 +31,8 @@ def adapter(adapted: Adapted, name: str = "ours") -> str:
         f"match: [{_scalar(adapted.match)}]",
     ]
     lines += [f"extends: {adapted.extends}  # all that it reads is read as before"] if adapted.extends else []
-    facts = [f"  {_fact(fact, adapted)}: {_source(key, take, value)}" for fact, (key, take, value) in adapted.taken.items()]
+    taken = adapted.taken.items()
+    facts = [f"  {_fact(fact, adapted)}: {_source(key, take, value)}" for fact, (key, take, value) in taken]
     facts = [*([] if adapted.extends else facts), *_guesses(adapted)]
     lines += ["facts:", *facts] if any(not line.startswith("#") for line in facts) else ["# facts:", *facts]
     lines += [

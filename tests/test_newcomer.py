@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,6 +126,22 @@ def test_a_finding_on_the_whole_file_shows_no_line_of_it(folder: Path) -> None:
     after = told.partition("warning EX105")[2].splitlines()
     assert after[1:2] == ["  --> sft.yaml"]
     assert after[2].startswith("  why: ")
+
+
+def test_long_lines_are_moved_in_on_a_terminal(folder: Path) -> None:
+    command = f"{sys.executable} -m runctl preflight sft.yaml --set max_steps=40000 --select CK101"
+    main, other = pty.openpty()
+    plain = {**os.environ, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
+    plain.pop("FORCE_COLOR", None)
+    done = subprocess.run(command.split(), stdout=other, stderr=other, env=plain, timeout=60, check=False)
+    os.close(other)
+    told = re.sub(r"\x1b\[[\d;]*m|\r", "", os.read(main, 100_000).decode()).splitlines()
+    os.close(main)
+    assert done.returncode == 1
+    assert max(map(len, told)) <= 80
+    at = next(index for index, line in enumerate(told) if line.startswith("  why: "))
+    assert told[at + 1].startswith("       ")
+    assert told[at - 1].rstrip().endswith("| ^")
 
 
 def test_the_reason_of_a_rule_is_told_once(folder: Path) -> None:

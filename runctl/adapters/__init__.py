@@ -48,7 +48,8 @@ def named(name: str, project: Project) -> Spec:
         return known[name]
     if name.endswith((".yaml", ".yml")):
         return from_file(Path(name))
-    hint = did_you_mean(name, [*known, NATIVE]) or f"known: {', '.join([NATIVE, *known])}, or a YAML file of one"
+    reading = [NATIVE, *(spec.name for spec in known.values() if spec.kind == "training")]
+    hint = did_you_mean(name, [*known, NATIVE]) or f"known: {', '.join(reading)}, or a YAML file of one"
     raise UsageError(f"there is no adapter '{name[:40]}'", hint=hint)
 
 

@@ -161,4 +161,4 @@ def _length(facts: Facts) -> None:
 def _why_no_length(facts: Facts) -> str:
     if facts.get("training.epochs"):
         return f"{facts.key('training.epochs')} counts passes, and {facts.why('data.samples')}"
-    return "no length of the run was recognised: say how many steps it has"
+    return "no length of the run was recognised: --set training.steps=N gives it"

@@ -78,7 +78,7 @@ def _judged(
     found: Iterable[Report | RunctlError]
     for path in paths:
         if path.name.upper() in rules.known() and not path.exists():
-            hint = f"runctl rules {path.name.upper()} prints the page of the rule; --explain adds those of what is found"
+            hint = f"runctl rules {path.name.upper()} prints a rule's page; --explain adds those of what is found"
             raise UsageError(f"no such file: {path}", hint=hint)
     if ref is None:
         found = preflight.survey(preflight.expand(paths), options, only)

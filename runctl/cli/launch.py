@@ -62,9 +62,7 @@ def command(
     from runctl.view import report, runs
 
     quiet = seconds(wait_for_start, "--wait-for-start")
-    plan = launch.plan(
-        config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because), detached=detach
-    )
+    plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because), detached=detach)
     report.compact(plan.findings)
     for note in plan.notes:
         view.err().print(f"note: {note}", style="dim", markup=False)

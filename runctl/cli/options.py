@@ -20,7 +20,8 @@ def complete_config(incomplete: str) -> list[str]:
     base = Path(incomplete)
     folder = base if incomplete.endswith("/") else base.parent
     found = sorted(folder.glob("*")) if folder.is_dir() else []
-    names = [f"{entry}/" if entry.is_dir() else str(entry) for entry in found if entry.suffix in (".yaml", ".yml", ".json", "")]
+    wanted = (".yaml", ".yml", ".json", "")
+    names = [f"{entry}/" if entry.is_dir() else str(entry) for entry in found if entry.suffix in wanted]
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -16,12 +16,12 @@ from runctl.config.every import Every
 from runctl.config.model import RunConfig
 from runctl.config.settings import Settings, errors
 from runctl.errors import ConfigError, Problem, UsageError, did_you_mean
-from runctl.light import dataclass, field
+from runctl.light import dataclass, field, pattern
 from runctl.names import RUN_NAME
 
 MAX_PROBLEMS = 1_000  # that are listed one by one
 UNQUOTED = "write it without quotes: "
-_NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?")
+_NUMBER = pattern(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class Training(Section):
     ss_noise_scale: Weight = Field(0.1, description="standard deviation of the noise, in scaled units")
     ss_anneal_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="epochs until the full rate")
     ss_corrupt_frames: Annotated[int, Field(ge=1)] = Field(3, description="the last n frames of a window")
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(None, description="null: 0")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        None, description="of every random choice; null: 0"
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads; null: all cores")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = Field(50, description="optimizer steps between metric rows")

@@ -67,9 +67,11 @@ def lines(reports: Sequence[Report], comparison: Comparison | None = None) -> It
         if not configs:
             yield [("", "no training config among them"), ("dim", f"  {counted(others, 'other file')}")]
             return
+        broken = any(report.kind == "project" and report.errors for report in reports)
         last = "pass" if any(report.facts.foreign for report in configs) else "would launch here"
         yield [
-            ("bad" if failed else "good", f"{len(configs) - failed} of {len(configs)} configs {last}"),
+            ("bad" if failed or broken else "good", f"{len(configs) - failed} of {len(configs)} configs {last}"),
+            ("bad", ", but the project's own settings are refused" if broken else ""),
             ("dim", f"{_totals(reports)}; {counted(others, 'other file')}" if others else _totals(reports)),
         ]
 
@@ -138,7 +140,9 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
     """A part of a long line around `column`, and the column in it; tabs become spaces."""
     line = line.replace("\t", " ")
     start = max(0, column - 1 - width // 2) if len(line) > width else 0
-    return line[start : start + width], column - start
+    part = line[start : start + width]
+    part = f"…{part[1:]}" if start else part
+    return (f"{part[:-1]}…" if start + width < len(line) else part), column - start
 
 
 def estimate_lines(report: Report) -> Iterator[Line]:

@@ -55,6 +55,8 @@ def check(facts: Facts) -> Iterable[Finding]:
 
 def _fix(message: str) -> str:
     """`write a number greater than 0`, after what the message says of it."""
+    if message.endswith("is missing"):
+        return "add it; runctl schema says what it may be"
     found = _MUST.search(message)
     if found is None:
         return "write a value that runctl schema allows"

@@ -53,7 +53,8 @@ def styled(lines: Iterable[Line], *, prose: bool = False) -> None:
             console.print(shown, no_wrap=True, overflow="ellipsis")
             continue
         indent = _indent(line)
-        for number, row in enumerate(shown.wrap(console, max(MIN_WIDTH, console.width - indent)) if indent else [shown]):
+        rows = shown.wrap(console, max(MIN_WIDTH, console.width - indent)) if indent else [shown]
+        for number, row in enumerate(rows):
             console.print(Text(" " * indent if number else "") + row)
 
 
