@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runctl import view
@@ -39,8 +40,8 @@ def report(encoded: EncodeReport) -> None:
         ["frames/s", _rate(encoded)],
         ["skipped", f"{len(encoded.skipped):,}"],
         *[[f"  {reason}", str(count)] for reason, count in encoded.skipped_counts.items()],
-        ["where", str(encoded.out)],
-        ["to commit", f"{encoded.out}.manifest.json"],
+        ["where", _from_here(encoded.out)],
+        ["to commit", f"{_from_here(encoded.out)}.manifest.json"],
     ]
     view.table(["dataset", ""], rows)
     for skip in encoded.skipped[:LISTED]:
@@ -49,6 +50,12 @@ def report(encoded: EncodeReport) -> None:
     if len(encoded.skipped) > LISTED:
         rest = len(encoded.skipped) - LISTED
         view.say(f"[dim]… and {rest} more, all in {encoded.out}/manifest.json[/dim]")
+
+
+def _from_here(path: Path) -> str:
+    """A path as one would type it here: short where it lies below the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _rate(encoded: EncodeReport) -> str:
