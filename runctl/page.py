@@ -11,7 +11,8 @@ from typing import Any
 
 from runctl import logs, record, status
 from runctl.estimate import accounting
-from runctl.fields import first_of, whole
+from runctl.fields import first_of, number, text, whole
+from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
 _TAILS = (1 << 16, 1 << 20, None)
@@ -93,22 +94,33 @@ def commands(found: status.RunStatus) -> list[str]:
         return [f"runctl pull {name} results", f"runctl logs {name}"]
     if found.state == "lost":
         return [f"runctl logs {name} --tail 50", f"runctl resume {name} --force"]
-    return [f"runctl logs {name} --tail 50", f"runctl resume {name}"]
+    why = [f"runctl why {name}"] if found.state == "failed" else [f"runctl logs {name} --tail 50"]
+    return [*why, f"runctl resume {name}"]
 
 
 def _attempt(attempt: record.Attempt) -> dict[str, Any]:
     """One attempt: from where it really went on, to where, and how it ended."""
     end, start, resumed = (record.read_object(path) for path in (attempt.exit, attempt.start, attempt.resumed))
+    begun = first_of([whole(resumed, "step"), whole(start, "from_step")])
     return {
         "attempt": attempt.number,
         "started": start.get("time"),
-        "from_step": first_of([whole(resumed, "step"), whole(start, "from_step")]),
+        "from_step": begun,
         "passed_over": passed_over(resumed),
         "step": end.get("step"),
         "state": end.get("state"),
         "reason": end.get("reason"),
         "seconds": end.get("seconds"),
+        "failure": kind_of(end),
+        "restart": text(start.get("restart"), "words"),
+        "steps_per_second": _rate(end, begun),
     }
+
+
+def _rate(end: dict[str, Any], begun: int | None) -> float | None:
+    """Steps of one attempt ÷ its own seconds."""
+    step, seconds = whole(end, "step"), number(end, "seconds")
+    return max(0, step - (begun or 0)) / seconds if step is not None and seconds else None
 
 
 def _last_line(run: record.RunDir) -> str:

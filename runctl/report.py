@@ -13,9 +13,11 @@ the path in RUNCTL_HEARTBEAT: to a temporary file beside it first, then renamed.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import math
 import os
+import signal
 import time
 from typing import Any
 
@@ -47,6 +49,7 @@ def report(
     if not path or (now - _state["written"] < 0.25 and not last and checkpoint_step is None):
         return
     _state["written"] = now
+    _show_stacks_when_asked()
     heartbeat = {
         "schema_version": 1,
         "time": now,
@@ -65,6 +68,20 @@ def report(
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(heartbeat, file)
     os.replace(temporary, path)
+
+
+def _show_stacks_when_asked() -> None:
+    """On SIGUSR2, write where all threads stand: the supervisor asks a program that seems to hang, before it ends it.
+    A program that uses the signal for something else keeps it."""
+    path, wanted = os.environ.get("RUNCTL_STACKS"), getattr(signal, "SIGUSR2", None)
+    if not path or wanted is None or "stacks" in _state or signal.getsignal(wanted) is not signal.SIG_DFL:
+        return
+    _state["stacks"] = None
+    try:
+        _state["stacks"] = open(path, "ab", buffering=0)  # noqa: SIM115  open for as long as the program lives
+        faulthandler.register(wanted, _state["stacks"], all_threads=True, chain=False)
+    except OSError:
+        pass
 
 
 def _finite(value: float | None) -> float | None:

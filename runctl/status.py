@@ -17,6 +17,7 @@ from runctl.evidence import Life
 from runctl.fields import first_of, number, text, whole
 from runctl.light import asdict, dataclass
 from runctl.supervisor import room
+from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import newest_checkpoint
 from runctl.supervisor.verdict import ENDED, SUPERVISOR_LOST, Verdict, judge_lost
 from runctl.units import format_duration
@@ -90,6 +91,7 @@ class RunStatus:
     ended: float | None
     seconds: float | None
     exit_code: int | None
+    failure: str | None
     host: str | None
     leftover: bool
     damage: str
@@ -247,6 +249,7 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         ended=ended if over else None,
         seconds=first_of([number(end, "seconds"), _elapsed(started, ended if over else now)]),
         exit_code=whole(end, "exit_code"),
+        failure=kind_of(end) if state == "failed" else None,
         host=text(begun, "host"),
         leftover=leftover,
         damage=records.damage,
@@ -331,7 +334,10 @@ def _living(records: Records, seen: Evidence, beat: Mapping[str, Any], now: floa
         return "stalled", f"no heartbeat for {format_duration(now - beat_at)}{doing}", None
     if _event(records, "first_step") is not None:
         return "running", "", None
-    return "restarting" if records.attempt > 1 else "starting", "", None
+    if records.attempt == 1:
+        return "starting", "", None
+    again = records.start.get("restart") if isinstance(records.start, Mapping) else None
+    return "restarting", text(again, "words") or "", None
 
 
 def _stall_after(beat: Mapping[str, Any]) -> float:

@@ -30,6 +30,7 @@ COMMANDS = (
     "launch",
     "status",
     "logs",
+    "why",
     "wait",
     "stop",
     "resume",

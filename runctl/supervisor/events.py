@@ -6,7 +6,8 @@ A row is {"time": unix seconds, "event": name, "attempt": number, …}; names an
     trainer_started   trainer (identity), group
     first_step        step
     checkpoint        step
-    stop_requested    kind (asked, timeout, budget), reason
+    stop_requested    kind (asked, timeout, budget, hang), reason
+    restart           reason (the attempt was started by the supervisor itself, compute.retries)
     signal            number, to
     attempt_ended     state, reason, exit_code, step
 """

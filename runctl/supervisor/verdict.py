@@ -19,7 +19,7 @@ SUPERVISOR_LOST = "supervisor lost"
 class Stop:
     """Why the supervisor asked the trainer to stop."""
 
-    kind: Literal["asked", "timeout", "budget"]
+    kind: Literal["asked", "timeout", "budget", "hang"]
     reason: str
 
 
