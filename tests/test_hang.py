@@ -105,31 +105,31 @@ def test_only_silence_that_the_supervisor_lived_through_counts(monkeypatch: pyte
     silence = hang.Silence(hang.Limits(100.0, 50.0), command=False)
     for _ in range(30):
         now[0] += 1.0
-        silence.look(new=True)
+        silence.look(new=True, stepped=True)
     now[0] += 100_000.0
-    silence.look(new=False)
+    silence.look(new=False, stepped=True)
     assert silence.hung({}, stepped=True) == ""
     for _ in range(50):
         now[0] += 1.0
-        silence.look(new=False)
+        silence.look(new=False, stepped=True)
     assert silence.hung({}, stepped=True) != ""
     assert silence.hung({}, stepped=False) == ""  # before its first step it has longer
     assert silence.hung({"expect_next_seconds": 40.0}, stepped=True) == ""
     assert silence.limit({"expect_next_seconds": 40.0}, stepped=True) == 80.0
 
 
-def test_a_usual_silence_of_minutes_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_usual_silence_of_minutes_is_none_but_that_of_the_start_is_not_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(hang.time, "monotonic", lambda: now[0])
     silence = hang.Silence(hang.Limits(100.0, 50.0), command=True)
     assert silence.limit({}, stepped=True) is None
-    silence.look(new=True)
-    for new in (False, True):
-        for _ in range(30):
+    silence.look(new=True, stepped=False)
+    for seconds, stepped, limit in ((90, True, 50.0), (60, True, 300.0), (5, True, 300.0)):
+        for _ in range(seconds):
             now[0] += 1.0
-            silence.look(new=False)
-        silence.look(new=new)
-    assert silence.limit({}, stepped=True) == pytest.approx(300.0)  # five times 60 s
+            silence.look(new=False, stepped=stepped)
+        silence.look(new=True, stepped=stepped)
+        assert silence.limit({}, stepped=True) == pytest.approx(limit)  # five times 60 s
 
 
 def test_a_stop_reaches_a_trainer_that_is_stopped(tmp_path: Path) -> None:

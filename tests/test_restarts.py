@@ -12,6 +12,7 @@ from pathlib import Path
 from fake_runs import alive, events, in_state, make, pids, supervised, until
 
 from runctl import page, record, status, stop
+from runctl.launch import write_start
 from runctl.supervisor import ending, restarts
 from runctl.supervisor.verdict import Verdict
 
@@ -179,3 +180,19 @@ def test_why_of_a_damaged_record_judges_from_what_is_left(tmp_path: Path) -> Non
     done = why(run, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["failure"]["kind"] == "out_of_memory"
+
+
+def test_a_supervisor_lost_in_the_pause_leaves_a_failed_run_that_can_go_on(tmp_path: Path) -> None:
+    run = make(tmp_path, "--steps", 60, compute={"retries": 3})
+    with supervised(run, backoff=60) as supervisor:
+        until(run, in_state("running"))
+        os.kill(pids(run)[1], signal.SIGKILL)
+        until(run, lambda _: "restart" in events(run))
+        os.kill(supervisor, signal.SIGKILL)
+        found = until(run, in_state(*ENDED))
+    assert (found.state, found.reason) == ("failed", "supervisor lost")
+    write_start(run.attempt(3).path, from_step=0, checkpoint=None, code=None)
+    with supervised(run, attempt=3):
+        assert until(run, in_state(*ENDED)).state == "succeeded"
+    assert kinds(run) == ["infrastructure", "infrastructure", None]
+    assert restarts.made(run) == 0

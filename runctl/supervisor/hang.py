@@ -58,19 +58,20 @@ class Silence:
         self._limits = limits
         self._command = command
         self._looked = time.monotonic()
-        self._longest = 0.0
+        self._longest = 0.0  # since the first step: loading and compiling say nothing of a step
+        self._stepped = False
         self.seconds = 0.0
         self.heard = False
 
-    def look(self, new: bool) -> None:
-        """Once a tick: whether there was a new heartbeat since the last one."""
+    def look(self, new: bool, stepped: bool) -> None:
+        """Once a tick: whether there was a new heartbeat since the last one, and whether a first step was made."""
         now = time.monotonic()
         self.seconds += min(now - self._looked, _TICK_SECONDS)
         self._looked = now
         if new:
-            if self.heard:
+            if self._stepped:
                 self._longest = max(self._longest, self.seconds)
-            self.heard, self.seconds = True, 0.0
+            self.heard, self._stepped, self.seconds = True, stepped, 0.0
 
     def limit(self, beat: Mapping[str, Any], stepped: bool) -> float | None:
         """Seconds of silence that mean a hang now; None for a program that has never reported."""

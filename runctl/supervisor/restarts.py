@@ -20,7 +20,7 @@ from runctl.supervisor.failures import Failure
 from runctl.units import format_duration
 
 BACKOFF_SECONDS = 10.0
-_MOST_SECONDS = 600.0
+MOST_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def plan(
     """Whether to start again after `made` restarts; None for what would fail again, and where the bound is reached."""
     if failure is None or not failure.again or made >= most:
         return None
-    wait = min(backoff_seconds * 2**made, _MOST_SECONDS)
+    wait = min(backoff_seconds * 2**made, MOST_SECONDS)
     words = f"attempt {attempt} failed ({failure.kind}: {failure.cause}); restart {made + 1} of {most}"
     return Restart(made + 1, most, wait, words + f" after {format_duration(wait)}")
 

@@ -163,7 +163,7 @@ class _Attempt:
         if not self.restart:
             return True
         self.events.add("restart", reason=self.restart.get("words"))
-        until = self.clock + (fields.number(self.restart, "wait_seconds") or 0.0)
+        until = self.clock + min(fields.number(self.restart, "wait_seconds") or 0.0, restarts.MOST_SECONDS)
         while self.signal is None and (left := until - time.monotonic()) > 0:
             select.select([waker], [], [], left)
             _drain(waker)
@@ -188,7 +188,7 @@ class _Attempt:
         while trainer.poll() is None:
             known = self.heartbeat_stamp
             self._look()
-            silence.look(new=self.heartbeat_stamp != known)
+            silence.look(new=self.heartbeat_stamp != known, stepped=self.seen_first_step)
             self.no_room = room.full(self.run.path)
             self._limits()
             self._hanging(trainer, silence)
