@@ -25,6 +25,7 @@ COMMANDS = (
     "preflight",
     "adapt",
     "estimate",
+    "guards",
     "probe",
     "encode",
     "launch",

@@ -184,7 +184,7 @@ class Guard(Section):
 
     when: str
     after: str | None = None
-    do: Literal["note", "notify", "checkpoint", "stop", "kill"] = "stop"
+    do: Literal["nothing", "note", "notify", "checkpoint", "stop", "kill"] = "stop"
     why: str | None = None
 
 
