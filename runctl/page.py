@@ -12,6 +12,7 @@ from typing import Any
 from runctl import logs, record, status
 from runctl.estimate import accounting
 from runctl.fields import first_of, number, text, whole
+from runctl.guards.watch import listed
 from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
@@ -30,6 +31,7 @@ class Page:
     metrics: dict[str, float | None]
     metrics_step: int | None
     baselines: dict[str, float | None]
+    guards: list[dict[str, Any]]
     account: dict[str, Any]
     last_line: str
     paths: dict[str, str]
@@ -56,6 +58,7 @@ def read(run: record.RunDir) -> Page:
         metrics={key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")},
         metrics_step=row.get("step"),
         baselines={key.removeprefix("baseline/"): value for key, value in row.items() if key.startswith("baseline/")},
+        guards=_guards(run, data),
         account=accounting.account(
             run,
             seconds=spent_seconds(run),
@@ -96,6 +99,21 @@ def commands(found: status.RunStatus) -> list[str]:
         return [f"runctl logs {name} --tail 50", f"runctl resume {name} --force"]
     why = [f"runctl why {name}"] if found.state == "failed" else [f"runctl logs {name} --tail 50"]
     return [*why, f"runctl resume {name}"]
+
+
+def _guards(run: record.RunDir, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The guards of a run in words, each with how often it tripped in all attempts, and the last time."""
+    told = ("guard_tripped", "guard_unjudged")
+    rows = [row for row in record.read_lines(run.events) if row.get("event") in told]
+    found = []
+    for guard in listed(data):
+        own = [row for row in rows if row.get("guard") == guard.get("name")]
+        trips = [row for row in own if row.get("event") == "guard_tripped"]
+        entry = {key: guard.get(key) for key in ("name", "origin", "on", "off_because", "do", "words", "why")}
+        last = {key: trips[-1].get(key) for key in ("time", "attempt", "step", "reason")} if trips else None
+        unjudged = own[-1].get("reason") if own and not trips else None
+        found.append({**entry, "trips": len(trips), "last": last, "unjudged": unjudged})
+    return found
 
 
 def _attempt(attempt: record.Attempt) -> dict[str, Any]:

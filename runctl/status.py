@@ -61,7 +61,8 @@ class Evidence:
 @dataclass(frozen=True)
 class RunStatus:
     """One run, now. Times are unix seconds; what is not known is None. `step` is the last one known to be done:
-    the heartbeat's, or a later checkpoint's. `damage` says what is wrong with run.json."""
+    the heartbeat's, or a later checkpoint's. `guard` is the last to trip in a running attempt. `damage` says
+    what is wrong with run.json."""
 
     run: str
     task: str | None
@@ -92,6 +93,7 @@ class RunStatus:
     seconds: float | None
     exit_code: int | None
     failure: str | None
+    guard: str
     host: str | None
     leftover: bool
     damage: str
@@ -250,6 +252,7 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         seconds=first_of([number(end, "seconds"), _elapsed(started, ended if over else now)]),
         exit_code=whole(end, "exit_code"),
         failure=kind_of(end) if state == "failed" else None,
+        guard=_tripped(records) if not over else "",
         host=text(begun, "host"),
         leftover=leftover,
         damage=records.damage,
@@ -368,6 +371,12 @@ def _steps_per_second(records: Records, beat: Mapping[str, Any]) -> float | None
 
 def _elapsed(started: float | None, until: float | None) -> float | None:
     return None if started is None or until is None else max(0.0, until - started)
+
+
+def _tripped(records: Records) -> str:
+    """The guard of the attempt that has tripped last, and why."""
+    row = _event(records, "guard_tripped")
+    return "" if row is None else f"guard {text(row, 'guard')}: {text(row, 'reason')}"
 
 
 def _event(records: Records, name: str) -> Mapping[str, Any] | None:

@@ -49,6 +49,8 @@ def train(arguments: argparse.Namespace) -> None:
     attempt = run.attempt(arguments.attempt)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments.deaf else lambda number, frame: stopping.append(number))
+    asked: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
     parent = os.getppid()
     for wanted, session in ((arguments.child, False), (arguments.daemon, True)):
         if wanted:
@@ -106,6 +108,9 @@ def train(arguments: argparse.Namespace) -> None:
         if step == arguments.fail_at:
             error = {"type": "ValueError", "message": "the loss is NaN", "hint": "lower the rate", "where": "fake:1"}
             finish("failed", error)
+        if asked:
+            asked.clear()
+            save()
         if step % arguments.checkpoint_every == 0:
             save()
             row = {

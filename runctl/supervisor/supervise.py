@@ -19,6 +19,7 @@ import runctl
 from runctl import evidence, fields, record
 from runctl.supervisor import ending, failures, hang, kills, process, restarts, room, summary
 from runctl.supervisor.events import Events, hold, say
+from runctl.supervisor.guarding import Guarding
 from runctl.supervisor.verdict import Stop, Verdict, judge
 from runctl.units import format_duration
 
@@ -85,6 +86,7 @@ class _Attempt:
         self.started = time.time()
         self.clock = time.monotonic()
         self.spent_before = summary.spent_seconds(run)
+        self.guarding = Guarding(run, number, self.record, self.spent_before, self.events)
         self.signal: int | None = None
         self.stop: Stop | None = None
         self.kill_at: float | None = None
@@ -190,7 +192,7 @@ class _Attempt:
             self._look()
             silence.look(new=self.heartbeat_stamp != known, stepped=self.seen_first_step)
             self.no_room = room.full(self.run.path)
-            self._limits()
+            self._limits(trainer)
             self._hanging(trainer, silence)
             self._stopping(trainer)
             select.select([waker], [], [], _TICK_SECONDS)
@@ -198,6 +200,9 @@ class _Attempt:
         self._linger(trainer)
         self._look()
         process.end_group(trainer.pid)
+        if self.stop is None:  # what came with the last rows is only told: there is nothing left to end
+            self.guarding.tell_last(self.heartbeat, time.monotonic() - self.clock, self.seen_first_step)
+        self.guarding.end()
         result, code = record.read_json(self.files.result), trainer.returncode
         verdict = judge(
             result,
@@ -267,19 +272,18 @@ class _Attempt:
         self.seen_first_step = True
         self.events.add("first_step", step=self.heartbeat.get("step"), heartbeat_time=self.heartbeat.get("time"))
 
-    def _limits(self) -> None:
-        """Turn a signal, the timeout or the budget into a request to stop."""
+    def _limits(self, trainer: subprocess.Popen[bytes]) -> None:
+        """Turn a signal, the timeout or a guard (the budget's among them) into a request to stop."""
         if self.stop is not None:
             return
         seconds = time.monotonic() - self.clock
         timeout = (self.config.get("compute") or {}).get("timeout")
-        hours = (self.config.get("budget") or {}).get("max_hours")
         if self.signal is not None:
             self.stop = Stop("asked", f"stopped on request ({signal.Signals(self.signal).name})")
         elif timeout is not None and seconds >= timeout:
             self.stop = Stop("timeout", f"timed out: compute.timeout of {format_duration(timeout)} is over")
-        elif hours is not None and self.spent_before + seconds >= hours * 3600:
-            self.stop = Stop("budget", f"budget.max_hours of {hours:g} h is used up, all attempts together")
+        else:
+            self.stop = self.guarding.look(self.heartbeat, seconds, self.seen_first_step, trainer)
 
     def _hanging(self, trainer: subprocess.Popen[bytes], silence: hang.Silence) -> None:
         """Turn a silence that is too long into a request to stop, once it is written down where the trainer stands."""
@@ -292,8 +296,11 @@ class _Attempt:
         if self.stop is None or self.forced:
             return
         if self.kill_at is None:
-            self.kill_at = time.monotonic() + self.grace_seconds
+            self.kill_at = time.monotonic() + (0.0 if self.stop.at_once else self.grace_seconds)
             self.events.add("stop_requested", kind=self.stop.kind, reason=self.stop.reason)
+            if self.stop.at_once:
+                self._stopping(trainer)
+                return
             if self.command:
                 process.signal_group(trainer.pid, signal.SIGTERM)  # a wrapper script does not pass it on
             else:

@@ -177,6 +177,7 @@ def _age(seconds: float | None) -> str:
 
 def _reason(entry: RunStatus) -> str:
     troubles = [f"{name}: {text}" for name, text in entry.tracking.items() if str(text).startswith("failed")]
+    troubles += [entry.guard] if entry.guard and entry.guard not in entry.reason else []
     words = [entry.reason or (entry.message if entry.active else ""), *troubles]
     return "; ".join(word for word in words if word)
 
@@ -273,6 +274,7 @@ def _page(found: Page) -> Iterable[RenderableType]:
         yield from _attempts(found)
     if found.checkpoints:
         yield from _checkpoints(found)
+    yield from _guards(found)
     if found.account:
         yield from account.rows(found.account)
     yield Text("\nwhere it lies", style="bold")
@@ -357,6 +359,27 @@ def _interrupted(found: Page) -> str:
     words = [counted(number, noun) for number, noun in counts if number]
     seconds = [entry["seconds"] for entry in found.attempts if isinstance(entry["seconds"], int | float)]
     return ": " + ", ".join([*words, f"{format_duration(sum(seconds))} together"]) if words else ""
+
+
+def _guards(found: Page) -> Iterable[RenderableType]:
+    """What watches the run, while it runs; afterwards only what has tripped, or could not judge."""
+    from rich.text import Text
+
+    from runctl.guards import words
+
+    told = [one for one in found.guards if one["trips"] or one["unjudged"]]
+    if found.status.active:
+        told += [one for one in found.guards if one["on"] and one not in told]
+    if told:
+        yield Text("\nguards", style="bold")
+    for one in told:
+        if last := one["last"]:
+            times = f", {one['trips']} times" if one["trips"] > 1 else ""
+            yield Text(f"  {one['name']}  tripped ({one['do']}{times}): {last['reason']}", style="warn")
+        elif one["unjudged"]:
+            yield Text(f"  {one['name']}  never judged: {one['unjudged']}", style="warn")
+        else:
+            yield Text(f"  {words.line(one)}", style="dim")
 
 
 def _checkpoints(found: Page) -> Iterable[RenderableType]:
