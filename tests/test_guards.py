@@ -426,7 +426,7 @@ def test_from_the_config_to_exit_code_7(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "runctl.yaml").write_text("{}\n")
     text = PROGRAM.replace("#CHANGE", "metrics['val/loss'] = 9.0").replace("PACE", "0.02").replace("SEED", "1")
     Path("job.yaml").write_text(CONFIG % (json.dumps(sys.executable), json.dumps(text)))
-    words = "the run will be stopped, with a checkpoint, if val/loss is above 5 at any validation after step 20"
+    words = "the run will be stopped if val/loss is above 5 at any validation after step 20"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "COLUMNS": "300", "NO_COLOR": "1"}
 
     def runctl(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -44,7 +44,7 @@ def made(config: Mapping[str, Any], known: Known = NOTHING) -> list[dict[str, An
     kept = [guard for guard in defaults.guards(config, known) if _subject(guard["test"]) not in taken]
     found = [*own, *kept]
     for guard in found:
-        guard["words"] = words.sentence(guard)
+        guard["words"] = words.sentence(guard, command=config.get("task") == "command")
     return found
 
 

@@ -27,8 +27,9 @@ def listed(run: Mapping[str, Any]) -> list[dict[str, Any]]:
     config = run.get("config")
     given = run.get("guards")
     if not isinstance(given, list):
-        given = defaults.guards(config if isinstance(config, dict) else {})
-        given = [{**one, "words": words.sentence(one)} for one in given]
+        config = config if isinstance(config, dict) else {}
+        command = config.get("task") == "command"
+        given = [{**one, "words": words.sentence(one, command)} for one in defaults.guards(config)]
     return [one for one in given if isinstance(one, dict) and isinstance(one.get("test"), dict)]
 
 

@@ -19,9 +19,12 @@ _OPS = {">": "above", "<": "below", ">=": "at or above", "<=": "at or below"}
 _BASES = {"best": "its best", "start": "what it was at the start", "estimate": "the estimate"}
 
 
-def sentence(guard: Mapping[str, Any]) -> str:
+def sentence(guard: Mapping[str, Any], command: bool = False) -> str:
     """`the run will be stopped, with a checkpoint, if val/loss is above 0.4 at any validation after epoch 1`."""
-    said = f"{ACTIONS[guard['do']]} {_test(guard)}{_after(guard.get('after'))}"
+    action = ACTIONS[guard["do"]]
+    if command:  # whether a program of one's own saves when it is asked to end is its own business
+        action = action.replace(", with a checkpoint,", "")
+    said = f"{action} {_test(guard)}{_after(guard.get('after'))}"
     if guard["test"]["kind"] in ("hours", "cost"):
         said += "; a notice at 50 % and 80 %"
     if guard.get("missing") == "stop":
@@ -80,7 +83,8 @@ def _test(guard: Mapping[str, Any]) -> str:
         return f"no checkpoint is saved for {_amount(test)}"
     if kind == "hours":
         return f"{test['value']:g} h are used up, all attempts together"
-    return f"{format_usd(test['value'])} are spent, all attempts together, at {format_usd(test['usd_per_hour'])}/h"
+    rate = f", at {format_usd(test['usd_per_hour'])}/h" if test["usd_per_hour"] else ""
+    return f"{format_usd(test['value'])} are spent, all attempts together{rate}"
 
 
 def _span(guard: Mapping[str, Any]) -> str:
