@@ -123,6 +123,9 @@ def _event(row: dict[str, Any]) -> str:
         return f"checkpoint at step {step:,}" if step is not None else "checkpoint"
     if name == "stop_requested":
         return f"asked to stop: {row.get('reason')}"
+    if name in ("guard_tripped", "guard_unjudged"):
+        did = f" ({row.get('do')})" if row.get("do") else ""
+        return f"guard {row.get('guard')}{did}" + _because(row)
     if name == "signal":
         return f"signal {row.get('number')} to the {row.get('to')}"
     if name == "attempt_ended":

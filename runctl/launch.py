@@ -66,6 +66,7 @@ class Plan:
     counts: dict[str, int]
     findings: tuple[Finding, ...]
     estimate: Any
+    guards: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,6 +75,7 @@ class Plan:
             "allowed": [asdict(entry) for entry in self.allowed],
             "preflight": {"counts": self.counts, "findings": [finding.to_json() for finding in self.findings]},
             "estimate": self.estimate,
+            "guards": list(self.guards),
             "notes": list(self.notes),
         }
 
@@ -129,6 +131,7 @@ def plan(
         counts=report.counts,
         findings=tuple(finding for finding in report.findings if finding.severity != "error"),
         estimate=_plain(report.estimates),
+        guards=tuple(report.facts.need("guards.all")),
     )
 
 
@@ -286,6 +289,7 @@ def _record(plan: Plan, config: configs.RunConfig, name: str, code: code_version
         "allowed": [asdict(entry) for entry in plan.allowed],
         "preflight": {"counts": plan.counts},
         "estimate": plan.estimate,
+        "guards": list(plan.guards),
         "runctl_version": __version__,
         "code": code.to_json(),
         "environment": _environment(),

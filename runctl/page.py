@@ -11,7 +11,9 @@ from typing import Any
 
 from runctl import logs, record, status
 from runctl.estimate import accounting
-from runctl.fields import first_of, whole
+from runctl.fields import first_of, number, text, whole
+from runctl.guards.watch import listed
+from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
 _TAILS = (1 << 16, 1 << 20, None)
@@ -29,6 +31,7 @@ class Page:
     metrics: dict[str, float | None]
     metrics_step: int | None
     baselines: dict[str, float | None]
+    guards: list[dict[str, Any]]
     account: dict[str, Any]
     last_line: str
     paths: dict[str, str]
@@ -55,6 +58,7 @@ def read(run: record.RunDir) -> Page:
         metrics={key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")},
         metrics_step=row.get("step"),
         baselines={key.removeprefix("baseline/"): value for key, value in row.items() if key.startswith("baseline/")},
+        guards=_guards(run, data),
         account=accounting.account(
             run,
             seconds=spent_seconds(run),
@@ -93,22 +97,48 @@ def commands(found: status.RunStatus) -> list[str]:
         return [f"runctl pull {name} results", f"runctl logs {name}"]
     if found.state == "lost":
         return [f"runctl logs {name} --tail 50", f"runctl resume {name} --force"]
-    return [f"runctl logs {name} --tail 50", f"runctl resume {name}"]
+    why = [f"runctl why {name}"] if found.state == "failed" else [f"runctl logs {name} --tail 50"]
+    return [*why, f"runctl resume {name}"]
+
+
+def _guards(run: record.RunDir, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The guards of a run in words, each with how often it tripped in all attempts, and the last time."""
+    told = ("guard_tripped", "guard_unjudged")
+    rows = [row for row in record.read_lines(run.events) if row.get("event") in told]
+    found = []
+    for guard in listed(data):
+        own = [row for row in rows if row.get("guard") == guard.get("name")]
+        trips = [row for row in own if row.get("event") == "guard_tripped"]
+        entry = {key: guard.get(key) for key in ("name", "origin", "on", "off_because", "do", "words", "why")}
+        last = {key: trips[-1].get(key) for key in ("time", "attempt", "step", "reason")} if trips else None
+        unjudged = own[-1].get("reason") if own and not trips else None
+        found.append({**entry, "trips": len(trips), "last": last, "unjudged": unjudged})
+    return found
 
 
 def _attempt(attempt: record.Attempt) -> dict[str, Any]:
     """One attempt: from where it really went on, to where, and how it ended."""
     end, start, resumed = (record.read_object(path) for path in (attempt.exit, attempt.start, attempt.resumed))
+    begun = first_of([whole(resumed, "step"), whole(start, "from_step")])
     return {
         "attempt": attempt.number,
         "started": start.get("time"),
-        "from_step": first_of([whole(resumed, "step"), whole(start, "from_step")]),
+        "from_step": begun,
         "passed_over": passed_over(resumed),
         "step": end.get("step"),
         "state": end.get("state"),
         "reason": end.get("reason"),
         "seconds": end.get("seconds"),
+        "failure": kind_of(end),
+        "restart": text(start.get("restart"), "words"),
+        "steps_per_second": _rate(end, begun),
     }
+
+
+def _rate(end: dict[str, Any], begun: int | None) -> float | None:
+    """Steps of one attempt ÷ its own seconds."""
+    step, seconds = whole(end, "step"), number(end, "seconds")
+    return max(0, step - (begun or 0)) / seconds if step is not None and seconds else None
 
 
 def _last_line(run: record.RunDir) -> str:

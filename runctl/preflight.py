@@ -15,6 +15,7 @@ from runctl import (
     advised,
     baseline,
     derived,
+    guarded,
     preflight_project,
     rules,
     secrets,
@@ -188,6 +189,7 @@ def gather(
     written.read(facts, document, options.source)
     derived.derive(facts, project)
     surroundings.derive(facts, project, online=options.online, detached=options.detached)
+    guarded.derive(facts)
     return facts, document
 
 

@@ -69,13 +69,24 @@ class Attempt:
         return self.path / "measured.json"
 
     @property
+    def stacks(self) -> Path:
+        """Where the trainer's threads stood, by itself when asked (SIGUSR2); empty or absent of one never asked."""
+        return self.path / "stacks.txt"
+
+    @property
+    def hang(self) -> Path:
+        """Of an attempt that hung: where all its processes stood, by the supervisor."""
+        return self.path / "hang.txt"
+
+    @property
     def exit(self) -> Path:
         return self.path / "exit.json"
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that an attempt may leave."""
-        return (self.start, self.log, self.heartbeat, self.result, self.resumed, self.measured, self.exit)
+        ended = (self.stacks, self.hang, self.exit)
+        return (self.start, self.log, self.heartbeat, self.result, self.resumed, self.measured, *ended)
 
 
 @dataclass(frozen=True)

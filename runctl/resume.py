@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl import backends, code_version, record, status
+from runctl import backends, code_version, fields, record, status
 from runctl import config as configs
 from runctl.errors import RefusedError, RunctlError, UsageError, of_place
+from runctl.guards.watch import listed
 from runctl.launch import uninterrupted, write_start
 from runctl.supervisor.summary import checkpoints, damaged, spent_seconds
 from runctl.supervisor.supervise import GRACE_SECONDS
-from runctl.units import counted
+from runctl.units import counted, format_usd
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ def plan(run: record.RunDir, *, force: bool = False) -> Plan:
             f"{run.name} has used {used / 3600:.2f} h of its budget.max_hours of {limit:g}, all attempts together",
             hint="launch a new run with a larger budget",
         )
+    for test in (guard["test"] for guard in listed(content) if guard.get("on")):
+        most, rate = fields.number(test, "value"), fields.number(test, "usd_per_hour")
+        if test.get("kind") == "cost" and most is not None and rate is not None and used / 3600 * rate >= most:
+            raise RefusedError(
+                f"{run.name} has spent its budget.max_cost_usd of {format_usd(most)}, all attempts together",
+                hint="launch a new run with a larger budget",
+            )
     whole = checkpoints(run)
     newest = whole[-1] if whole else None
     if newest is None and config.task != "command" and (lost := damaged(run)):

@@ -17,6 +17,7 @@ from runctl.evidence import Life
 from runctl.fields import first_of, number, text, whole
 from runctl.light import asdict, dataclass
 from runctl.supervisor import room
+from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import newest_checkpoint
 from runctl.supervisor.verdict import ENDED, SUPERVISOR_LOST, Verdict, judge_lost
 from runctl.units import format_duration
@@ -60,7 +61,8 @@ class Evidence:
 @dataclass(frozen=True)
 class RunStatus:
     """One run, now. Times are unix seconds; what is not known is None. `step` is the last one known to be done:
-    the heartbeat's, or a later checkpoint's. `damage` says what is wrong with run.json."""
+    the heartbeat's, or a later checkpoint's. `guard` is the last to trip in a running attempt. `damage` says
+    what is wrong with run.json."""
 
     run: str
     task: str | None
@@ -90,6 +92,8 @@ class RunStatus:
     ended: float | None
     seconds: float | None
     exit_code: int | None
+    failure: str | None
+    guard: str
     host: str | None
     leftover: bool
     damage: str
@@ -247,6 +251,8 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         ended=ended if over else None,
         seconds=first_of([number(end, "seconds"), _elapsed(started, ended if over else now)]),
         exit_code=whole(end, "exit_code"),
+        failure=kind_of(end) if state == "failed" else None,
+        guard=_tripped(records) if not over else "",
         host=text(begun, "host"),
         leftover=leftover,
         damage=records.damage,
@@ -331,7 +337,10 @@ def _living(records: Records, seen: Evidence, beat: Mapping[str, Any], now: floa
         return "stalled", f"no heartbeat for {format_duration(now - beat_at)}{doing}", None
     if _event(records, "first_step") is not None:
         return "running", "", None
-    return "restarting" if records.attempt > 1 else "starting", "", None
+    if records.attempt == 1:
+        return "starting", "", None
+    again = records.start.get("restart") if isinstance(records.start, Mapping) else None
+    return "restarting", text(again, "words") or "", None
 
 
 def _stall_after(beat: Mapping[str, Any]) -> float:
@@ -362,6 +371,12 @@ def _steps_per_second(records: Records, beat: Mapping[str, Any]) -> float | None
 
 def _elapsed(started: float | None, until: float | None) -> float | None:
     return None if started is None or until is None else max(0.0, until - started)
+
+
+def _tripped(records: Records) -> str:
+    """The guard of the attempt that has tripped last, and why."""
+    row = _event(records, "guard_tripped")
+    return "" if row is None else f"guard {text(row, 'guard')}: {text(row, 'reason')}"
 
 
 def _event(records: Records, name: str) -> Mapping[str, Any] | None:

@@ -31,7 +31,7 @@ def make(project: Path, *options: object, name: str = "run", **config: Any) -> r
 
 
 @contextmanager
-def supervised(run: record.RunDir, attempt: int = 1, grace: float = 5.0) -> Iterator[int]:
+def supervised(run: record.RunDir, attempt: int = 1, grace: float = 5.0, backoff: float = 10.0) -> Iterator[int]:
     """The run's supervisor, detached as the local backend does it; whatever of it lives at the end is killed."""
     argv = [
         sys.executable,
@@ -43,6 +43,8 @@ def supervised(run: record.RunDir, attempt: int = 1, grace: float = 5.0) -> Iter
         str(attempt),
         "--grace",
         str(grace),
+        "--backoff",
+        str(backoff),
     ]
     pid = local._detached(argv, run)
     try:

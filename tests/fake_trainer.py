@@ -9,6 +9,7 @@ proves nothing about the real trainer: not its numbers, not its exact resume, no
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import os
 import signal
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runctl import record
+from runctl.train import stacks
 
 
 def main() -> None:
@@ -30,6 +32,8 @@ def main() -> None:
     parser.add_argument("--checkpoint-every", type=int, default=5)
     parser.add_argument("--fail-at", type=int)
     parser.add_argument("--silent-at", type=int, help="go on without heartbeats from this step")
+    parser.add_argument("--hang-at", type=int, help="hang at this step of the first attempt")
+    parser.add_argument("--hang", choices=("loop", "gil"), default="loop", help="in Python, or in C with the GIL held")
     parser.add_argument("--expect-next", type=float, help="the heartbeat's expect_next_seconds")
     parser.add_argument("--no-result", action="store_true")
     parser.add_argument("--exit-code", type=int)
@@ -45,12 +49,15 @@ def train(arguments: argparse.Namespace) -> None:
     attempt = run.attempt(arguments.attempt)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, signal.SIG_IGN if arguments.deaf else lambda number, frame: stopping.append(number))
+    asked: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
     parent = os.getppid()
     for wanted, session in ((arguments.child, False), (arguments.daemon, True)):
         if wanted:
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=session)
             (run.path / f"child-{int(session)}.pid").write_text(str(child.pid))
             child.returncode = 0
+    stacks.register(attempt.stacks)
     print("fake trainer", arguments.attempt, flush=True)
     saved = sorted(run.checkpoints.glob("step-*"))
     step = int(saved[-1].name.removeprefix("step-")) if saved else 0
@@ -94,11 +101,16 @@ def train(arguments: argparse.Namespace) -> None:
             save()
             lost = os.getppid() != parent
             finish("failed" if lost else "stopped", {"type": "", "message": "supervisor lost"} if lost else None)
+        if step == arguments.hang_at and arguments.attempt == 1:
+            {"loop": hang_in_python, "gil": hang_in_c}[arguments.hang]()
         step += 1
         print("step", step, flush=True)
         if step == arguments.fail_at:
             error = {"type": "ValueError", "message": "the loss is NaN", "hint": "lower the rate", "where": "fake:1"}
             finish("failed", error)
+        if asked:
+            asked.clear()
+            save()
         if step % arguments.checkpoint_every == 0:
             save()
             row = {
@@ -111,6 +123,17 @@ def train(arguments: argparse.Namespace) -> None:
             record.append_line(run.metrics, row | {"baseline/last_delta/pos_mae": 0.75})
         beat("training")
     finish("succeeded")
+
+
+def hang_in_python() -> None:
+    while True:
+        pass
+
+
+def hang_in_c() -> None:
+    library = ctypes.PyDLL(None)  # which keeps the GIL for the call
+    while True:
+        library.sleep(1000)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,25 @@ def test_every_command_of_the_ci_page_does_what_the_page_says(tmp_path):
     assert (tmp_path / "report" / "runctl.sarif").is_file()
 
 
+def test_every_command_of_the_page_on_failures_does_what_it_says_and_its_classes_are_those_of_the_program(tmp_path):
+    from runctl.supervisor.failures import AGAIN, KINDS
+
+    page = (ROOT / "docs" / "failures.md").read_text()
+    (tmp_path / "runctl.yaml").write_text("{}\n")
+    for name, text in re.findall(r"```yaml file=(\S+)\n(.*?)```", page, flags=re.S):
+        (tmp_path / name).write_text(text)
+    told = list(commands(ROOT / "docs" / "failures.md"))
+    assert len(told) >= 3
+    for command, code in told:
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert '"kind": "user_error"' in done.stdout
+    rows = {
+        kind: again.startswith("yes") for kind, again in re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, flags=re.M)
+    }
+    assert rows == {kind: kind in AGAIN for kind in KINDS}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

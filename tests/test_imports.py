@@ -20,6 +20,7 @@ ONLY_HERE = {
     "wandb": ("runctl.train.trackers.wandb_",),
     "rich": ("runctl.view",),
     "typer": ("runctl.cli",),
+    "lark": ("runctl.guards.grammar",),
 }
 # A room may import only from rooms that stand further down.
 ORDER = (
@@ -38,12 +39,20 @@ ORDER = (
     ),
     TRACE,  # the traced estimate steps the real trainer's optimizer on meta tensors
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
-    ("runctl.preflight", "runctl.reporting"),
+    ("runctl.preflight", "runctl.reporting", "runctl.guarded"),
     ("runctl.rules", "runctl.adapters"),
     ("runctl.estimate", "runctl.facts", "runctl.surroundings", "runctl.versus"),
     ("runctl.models", "runctl.tasks"),
+    ("runctl.guards.watch",),
     ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),
-    ("runctl.config", "runctl.shipped", "runctl.yamldoc", "runctl.yamlscalar"),
+    (
+        "runctl.config",
+        "runctl.shipped",
+        "runctl.yamldoc",
+        "runctl.yamlscalar",
+        "runctl.guards.listing",
+        "runctl.guards.grammar",
+    ),
     ("runctl.units", "runctl.errors", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
     ("runctl.light",),
 )
@@ -116,7 +125,8 @@ def test_a_fast_command_loads_neither_torch_nor_modal_nor_wandb(arguments, tmp_p
         "sys.argv = ['runctl', *sys.argv[1:]]\n"
         "from runctl.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
-        "heavy = {'torch', 'modal', 'wandb', 'numpy', 'mamba_ssm', 'safetensors', 'pyarrow'} & set(sys.modules)\n"
+        "heavy = {'torch', 'modal', 'wandb', 'numpy', 'mamba_ssm', 'safetensors', 'pyarrow', 'lark'}\n"
+        "heavy &= set(sys.modules)\n"
         "print('HEAVY', sorted(heavy), 'CODE', code, file=sys.stderr)\n"
     )
     done = subprocess.run(

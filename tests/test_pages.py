@@ -17,7 +17,7 @@ FILE = re.compile(r"file=(\S+)")
 EXIT = re.compile(r"\s+# exit (\d+)$")
 
 
-@pytest.mark.parametrize("page", ["waivers.md", "policy.md", "fix.md", "editors.md"])
+@pytest.mark.parametrize("page", ["waivers.md", "policy.md", "fix.md", "editors.md", "guards.md"])
 def test_every_command_of_the_page_does_what_it_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,7 @@ def test_a_resume_past_a_damaged_checkpoint_is_told_as_it_was(project: Path) -> 
     record.write_json(second.resumed, {"step": 90, "checkpoint": "step-000000090", "passed_over": passed})
     record.write_json(second.exit, {"state": "stopped", "reason": "", "step": 92, "total_steps": 150, "seconds": 3.0})
     text = runctl("status", "run").stdout
-    assert f"2  stopped    steps 90 to 92, 3s\n     resumed at step 90: {why}" in text
+    assert f"2  stopped    steps 90 to 92, 3s, 0.667 steps/s\n     resumed at step 90: {why}" in text
     assert "checkpoint at step 90," in text
     assert f" resumed at step 90; {why}" in runctl("logs", "run").stdout
 

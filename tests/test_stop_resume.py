@@ -255,3 +255,13 @@ def test_pull_writes_nothing_outside_of_its_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing was copied"):
         pull.pull(run, tmp_path / "results", "latest")
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_run_that_has_spent_its_money_is_not_resumed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = launched(project, monkeypatch, "--steps", "1000000")
+    stop.stop(run)
+    test = {"kind": "cost", "value": 1.0, "usd_per_hour": 3.0}
+    record.write_json(run.run, record.read_json(run.run) | {"guards": [{"name": "cost", "on": True, "test": test}]})
+    record.write_json(run.attempt(1).exit, record.read_json(run.attempt(1).exit) | {"seconds": 1200.0})
+    with pytest.raises(RefusedError, match=r"has spent its budget\.max_cost_usd of \$1\.00, all attempts together"):
+        resume.plan(run)

@@ -28,6 +28,7 @@ def read(document: Document, overrides: Sequence[str], project: Project, facts: 
         facts.put("config.problems", error.problems, "file")
         return
     facts.put("config.problems", (), "file")
+    facts.put("config.whole", loaded.config, "file")
     _settings(loaded, facts)
     if loaded.config.task == "command":
         facts.otherwise = "task: command runs a program of your own"

@@ -32,8 +32,6 @@ def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_se
         trainer, cwd = [*TRAINER, str(run_dir), "--attempt", str(attempt)], project
     asked = [key for key in ("cpu", "memory", "disk") if getattr(config.compute, key) is not None]
     notes = [f"the local backend does not limit compute.{key}" for key in asked]
-    if config.compute.retries:
-        notes.append("the local backend does not retry by itself (compute.retries): use runctl resume")
     return Request(
         backend="local",
         run=run_dir.name,

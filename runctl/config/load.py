@@ -117,6 +117,11 @@ def _beyond_types(
     if config.task != "command" and config.declares is not None:
         hint = f"remove it: the model of task: {config.task} is described by its own sections"
         problems.append(located(("declares",), "declares is for task: command", hint))
+    if config.guards:
+        from runctl.guards import listing  # its grammar takes a while to import
+
+        for index, key, message, hint in listing.problems(config.guards):
+            problems.append(located(("guards", index, key), f"guards[{index}].{key}: {message}", hint))
     for name in config.command.env if config.command else ():
         if re.search(r"(?i)api_?key|secret|token|passw|credential", name):
             hint = f"export {name} in your shell: the program inherits it, and no record keeps it"

@@ -168,6 +168,12 @@ class Compute(Section):
     disk: Size | None = Field(None, description="disk to ask for")
     timeout: Duration | None = Field(None, description="longest time of one attempt")
     retries: Annotated[int, Field(ge=0, le=100)] = 0
+    start_within: Duration | None = Field(
+        None, description="silence before the first step that means a hang; null: 30m"
+    )
+    hang_after: Duration | None = Field(
+        None, description="silence after it that means a hang; null: 10m, of task: command 30m"
+    )
 
 
 class Budget(Section):
@@ -180,7 +186,7 @@ class Guard(Section):
 
     when: str
     after: str | None = None
-    do: Literal["note", "notify", "checkpoint", "stop", "kill"] = "stop"
+    do: Literal["nothing", "note", "notify", "checkpoint", "stop", "kill"] = "stop"
     why: str | None = None
 
 

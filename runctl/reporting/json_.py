@@ -54,6 +54,7 @@ def report(one: Report) -> dict[str, Any]:
             {**_finding(found, named), "because": waiver.reason, "where": waiver.where} for found, waiver in one.waived
         ],
         "estimates": estimates(one),
+        "guards": one.facts.get("guards.all", []),
         "coverage": {
             "checked": list(one.coverage.checked),
             "not_checked": [{"rule": rule, "because": why} for rule, why in one.coverage.not_checked.items()],

@@ -9,6 +9,7 @@ from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
 from runctl.facts import Fact, Facts, Finding
+from runctl.guards import words
 from runctl.preflight import Report
 from runctl.reporting._coverage import lines as _coverage_lines
 from runctl.reporting._coverage import unknown
@@ -102,6 +103,8 @@ def one(report: Report, brief: bool, told: set[str] | None = None) -> Iterator[L
     if brief:
         yield from _waived(report)
         return
+    if report.kind != "incomplete":
+        yield from _guards(report)
     yield []
     yield from _coverage(report)
 
@@ -205,6 +208,18 @@ def _length(facts: Facts) -> Line:
     source = facts.source("run.steps")
     detail = source.detail if source else ""
     return [_label("length"), ("", text), ("dim", f"  {detail}" if detail else "")]
+
+
+def _guards(report: Report) -> Iterator[Line]:
+    """What watches the run once it runs, in words; of guards that are off, only the config's own and the budget's."""
+    found = report.facts.get("guards.all", ())
+    shown = [guard for guard in found if guard["on"] or guard["origin"] != "default"]
+    if shown:
+        yield []
+        yield [("dim", "  guards")]
+    for guard in shown:
+        origin = "" if guard["origin"] == "default" else f"  {guard['origin']}"
+        yield [("" if guard["on"] else "warn", f"    {words.line(guard)}"), ("dim", origin)]
 
 
 def _label(name: str) -> Span:

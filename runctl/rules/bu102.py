@@ -26,7 +26,8 @@ budget: {max_cost_usd: 50}
 ## What to do
 
 Lower `compute.timeout` or `compute.retries`, or set `budget.max_hours`: these are enforced. `budget.max_cost_usd`
-itself is not enforced by this version (CF112), so it bounds nothing.
+ends a run as a guard, at the price that was known at the launch, and counts what the supervisor has seen: no container
+that is starting, none that goes on after it.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ def check(facts: Facts) -> Iterable[Finding]:
     worst = facts.get("estimate.worst_cost")
     given = f"{facts.key('budget.max_cost_usd')} is {format_usd(budget)}"
     hours = budget / (price.usd * (1 + price.allowance))
-    fix = f"set budget.max_hours: {hours:.2g} (it is enforced), or lower compute.timeout or compute.retries"
+    fix = f"set budget.max_hours: {hours:.2g} (it bounds all attempts), or lower compute.timeout or compute.retries"
     if facts.foreign:
         fix = f"lower {facts.key('compute.timeout')}, or end it after {hours:.2g} h"
     if worst is None:
         why = facts.why("estimate.worst_cost")
-        yield Finding(f"{given}, and nothing keeps to it: {why}", at="budget.max_cost_usd", fix=fix)
+        yield Finding(f"{given}, and only its guard keeps to it: {why}", at="budget.max_cost_usd", fix=fix)
     elif worst.usd > budget:
         message = f"{given}, but the worst case is {format_usd(worst.usd)}: {worst.words}"
         yield Finding(message, at="budget.max_cost_usd", fix=fix)

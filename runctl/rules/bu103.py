@@ -26,7 +26,7 @@ budget: {max_cost_usd: 40, max_hours: 10}
 
 ## What to do
 
-Set `budget.max_cost_usd`, which the estimate is held against, and `budget.max_hours`, which is enforced. Runs on your
+Set `budget.max_cost_usd`, which the estimate is held against and a guard keeps, and `budget.max_hours`. Runs on your
 own machine need none.
 
 ## Policy
@@ -55,7 +55,7 @@ def check(facts: Facts) -> Iterable[Finding]:
     severity: Severity = "error" if cost.likely > facts.policy["budget_required"] else "warning"
     message = f"no budget, and the run likely costs {format_usd(cost.likely)}, perhaps {format_usd(cost.high)}"
     at = facts.place("budget.max_cost_usd", "compute.backend", "compute.gpu", "run.steps")
-    fix = "set budget.max_cost_usd, and budget.max_hours, which is enforced"
+    fix = "set budget.max_cost_usd, and budget.max_hours"
     if facts.foreign:
         fix = "state one in the adapter or with --set budget.max_cost_usd=…"
     yield Finding(message, at=at, fix=fix, severity=severity)

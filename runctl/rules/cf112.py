@@ -2,15 +2,13 @@
 
 ## Why
 
-A limit that nobody watches is worse than none: whoever wrote `max_cost_usd: 10` or a guard sleeps in the belief that
-the run will be stopped.
+A contract that nobody reads is worse than none: whoever names a run card believes that somebody signs it before money
+is spent.
 
 ## Fails
 
 ```yaml
 training: {steps: 100}
-budget: {max_cost_usd: 10}
-guards: [{when: nan, do: stop}]
 card: runcards/first.md
 ```
 
@@ -18,13 +16,14 @@ card: runcards/first.md
 
 ```yaml
 training: {steps: 100}
-budget: {max_hours: 3}
+budget: {max_hours: 3, max_cost_usd: 10}
+guards: [{when: nan, do: stop}]
 ```
 
 ## What to do
 
-Limit the run by `compute.timeout` and `budget.max_hours`, which are enforced, and look at it while it runs. The
-settings may stay in the config: they are kept in the run's record.
+Limit the run by guards and a budget, which are enforced (`runctl guards CONFIG` lists them). The setting may stay in
+the config: it is kept in the run's record.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from runctl.facts import Facts, Finding, Severity
 
 SEVERITY: Severity = "note"
 NATIVE = True
-NOT_ENFORCED = ("budget.max_cost_usd", "guards", "card")
+NOT_ENFORCED = ("card",)
 
 
 def check(facts: Facts) -> Iterable[Finding]:
     given = [key for key in NOT_ENFORCED if facts.need(key)]
     if given:
-        fix = "limit the run by compute.timeout and budget.max_hours, which are enforced"
+        fix = "limit the run by guards and a budget, which are enforced"
         yield Finding(f"not enforced by this version: {', '.join(given)}", at=facts.place(*given), fix=fix)

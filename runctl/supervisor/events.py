@@ -6,7 +6,11 @@ A row is {"time": unix seconds, "event": name, "attempt": number, …}; names an
     trainer_started   trainer (identity), group
     first_step        step
     checkpoint        step
-    stop_requested    kind (asked, timeout, budget), reason
+    stop_requested    kind (asked, timeout, hang, guard), reason
+    restart           reason (the attempt was started by the supervisor itself, compute.retries)
+    guard_tripped     guard, do, step, reason, values
+    guard_unjudged    guard, reason (its metric was never reported)
+    guard_failed      reason (a guard could not be evaluated)
     signal            number, to
     attempt_ended     state, reason, exit_code, step
 """

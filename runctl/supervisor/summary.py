@@ -11,6 +11,7 @@ from typing import Any
 
 from runctl import record
 from runctl.estimate import accounting
+from runctl.supervisor.failures import Failure, count
 from runctl.supervisor.verdict import Verdict
 
 _SECONDS_LIMIT = 100 * 365 * 86400.0
@@ -26,6 +27,7 @@ def exit_record(
     ended: float,
     seconds: float,
     checkpoint: Any = None,
+    failure: Failure | None = None,
 ) -> dict[str, Any]:
     """exit.json: how one attempt ended. `exit_code` is null after a signal, `seconds` are those supervised.
 
@@ -39,6 +41,7 @@ def exit_record(
         "reason": verdict.reason,
         "exit_code": returncode if returncode is not None and returncode >= 0 else None,
         "signal": -returncode if returncode is not None and returncode < 0 else None,
+        "failure": failure.to_json() if failure else None,
         "result": result.get("outcome") if isinstance(result, dict) else None,
         "step": max((step for step in reached if step is not None), default=None),
         "total_steps": _first(steps, "total_steps"),
@@ -63,7 +66,9 @@ def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
         "run": run.name,
         "state": verdict.state,
         "reason": verdict.reason,
+        "failure": last.get("failure"),
         "attempts": len(exits),
+        **count(exits),
         "steps": last.get("step"),
         "total_steps": steps,
         "seconds": spent,

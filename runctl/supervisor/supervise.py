@@ -17,10 +17,10 @@ from typing import Any
 
 import runctl
 from runctl import evidence, fields, record
-from runctl.estimate import accounting
-from runctl.supervisor import process, room, summary
+from runctl.supervisor import ending, failures, hang, kills, process, restarts, room, summary
 from runctl.supervisor.events import Events, hold, say
-from runctl.supervisor.verdict import Stop, Verdict, judge, judge_lost
+from runctl.supervisor.guarding import Guarding
+from runctl.supervisor.verdict import Stop, Verdict, judge
 from runctl.units import format_duration
 
 GRACE_SECONDS = 60.0
@@ -29,8 +29,14 @@ _COMMAND_START_SECONDS = 2.0
 _LOCK_WAIT_SECONDS = 5.0
 
 
-def supervise(run: record.RunDir, number: int, grace_seconds: float = GRACE_SECONDS) -> int:
-    """Run attempt `number` to its end. Returns 0 once the end is on record, 1 if the run is another's."""
+def supervise(
+    run: record.RunDir,
+    number: int,
+    grace_seconds: float = GRACE_SECONDS,
+    backoff_seconds: float = restarts.BACKOFF_SECONDS,
+) -> int:
+    """Run attempt `number` to its end, and those that follow it by `compute.retries`. Returns 0 once the end is on
+    record, 1 if the run is another's."""
     lock = hold(run, _LOCK_WAIT_SECONDS)
     if lock is None:
         say(f"{run.name} has another supervisor; attempt {number} was not started")
@@ -38,8 +44,11 @@ def supervise(run: record.RunDir, number: int, grace_seconds: float = GRACE_SECO
     try:
         for earlier in run.attempts():
             if earlier.number < number:
-                _close(run, earlier.number, grace_seconds)
-        return _Attempt(run, number, grace_seconds).live()
+                ending.close(run, earlier.number, grace_seconds)
+        attempt: _Attempt | None = _Attempt(run, number, grace_seconds)
+        while attempt is not None:
+            attempt = attempt.live(backoff_seconds)
+        return 0
     finally:
         os.close(lock)
 
@@ -51,38 +60,16 @@ def close(run: record.RunDir, number: int, grace_seconds: float = GRACE_SECONDS)
     if lock is None:
         return 1
     try:
-        return 0 if _close(run, number, grace_seconds) else 1
+        return 0 if ending.close(run, number, grace_seconds) else 1
     finally:
         os.close(lock)
-
-
-def _close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
-    """Write the end of an attempt whose supervisor did not, once nothing of it lives. False: it may still live."""
-    attempt = run.attempt(number)
-    if isinstance(record.read_json(attempt.exit), dict):
-        return True
-    rows = [row for row in record.read_lines(run.events) if row.get("attempt") == number]
-    trainer = _identity(rows, "trainer_started", "trainer")
-    supervisor = _identity(rows, "attempt_started", "supervisor")
-    life = evidence.life(supervisor)
-    if life not in (evidence.Life.DEAD, evidence.Life.REBOOTED):
-        return False
-    if trainer is not None and life is evidence.Life.DEAD:
-        _end_leftover(trainer, supervisor.pid if supervisor else None, grace_seconds)
-    result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
-    asked = any(row.get("event") == "stop_requested" for row in rows)
-    verdict = judge_lost(result, stop_requested=asked, rebooted=life is evidence.Life.REBOOTED)
-    now = time.time()
-    signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
-    times = [sign for sign in signs if 0 < sign <= now] or [now]
-    _write_end(run, number, verdict, None, result, times[0], max(times) - times[0])
-    return True
 
 
 class _Attempt:
     """The state of a living attempt."""
 
-    def __init__(self, run: record.RunDir, number: int, grace_seconds: float) -> None:
+    def __init__(self, run: record.RunDir, number: int, grace_seconds: float, earlier: _Attempt | None = None) -> None:
+        self.earlier = earlier
         self.run = run
         self.number = number
         self.files = run.attempt(number)
@@ -92,11 +79,14 @@ class _Attempt:
         config = self.record.get("config")
         self.config: dict[str, Any] = config if isinstance(config, dict) else {}
         self.command = self.config.get("task") == "command"
-        begin = record.read_object(self.files.start).get("from_step")
+        start = record.read_object(self.files.start)
+        restart, begin = start.get("restart"), start.get("from_step")
+        self.restart: dict[str, Any] = restart if isinstance(restart, dict) else {}
         self.base_step = begin if isinstance(begin, int) else 0
         self.started = time.time()
         self.clock = time.monotonic()
         self.spent_before = summary.spent_seconds(run)
+        self.guarding = Guarding(run, number, self.record, self.spent_before, self.events)
         self.signal: int | None = None
         self.stop: Stop | None = None
         self.kill_at: float | None = None
@@ -107,9 +97,13 @@ class _Attempt:
         self.checkpoint_step: int | None = None
         self.calibrated = False
         self.no_room = ""
+        self.memory_kills = kills.memory_kills()
 
-    def live(self) -> int:
+    def live(self, backoff_seconds: float) -> _Attempt | None:
+        """From the first event to the exit record; returns the attempt that follows by itself."""
         waker = self._take_signals()
+        if self.earlier is not None:  # a signal that came between the two
+            self.signal, self.earlier = self.signal or self.earlier.signal, None
         self.files.path.mkdir(parents=True, exist_ok=True)
         self.run.summary.unlink(missing_ok=True)
         own = evidence.identify()
@@ -123,15 +117,60 @@ class _Attempt:
             room.reserve(self.files.path)
         except OSError as error:
             begun = error
-        if begun is None:
+        if begun is None and not self._pause(waker):
+            verdict, returncode = Verdict("stopped", "stopped on request, before it was started again"), None
+        elif begun is None:
             verdict, returncode = self._train(waker)
         else:  # what could not be watched on the record is not started
             why = room.full(self.run.path) or f"cannot write into {self.run.path}: {begun.strerror or begun}"
             verdict, returncode = Verdict("failed", why), None
         room.release(self.files.path)
+        if _size(self.files.stacks) == 0:
+            self.files.stacks.unlink(missing_ok=True)
         result = record.read_json(self.files.result)
-        _write_end(self.run, self.number, verdict, returncode, result, self.started, time.monotonic() - self.clock)
-        return 0
+        failure = self._failure(verdict, returncode, result)
+        following = self._following(failure, backoff_seconds)
+        seconds = time.monotonic() - self.clock
+        ending.write(self.run, self.number, verdict, failure, returncode, result, self.started, seconds, following)
+        return None if following is None else _Attempt(self.run, following, self.grace_seconds, self)
+
+    def _failure(self, verdict: Verdict, returncode: int | None, result: Any) -> failures.Failure | None:
+        return failures.classify(
+            verdict.state,
+            returncode=returncode,
+            error=ending.error_of(result),
+            tail=ending.tail(self.files.log),
+            stopped_for=self.stop.kind if self.stop else None,
+            reason=verdict.reason,
+            no_room=self.no_room,
+            memory_kills=kills.since(self.memory_kills),
+        )
+
+    def _following(self, failure: failures.Failure | None, backoff_seconds: float) -> int | None:
+        """Claim the attempt that follows a failure by itself; None if there is none."""
+        most = restarts.most(self.config)
+        if not most or self.signal is not None:
+            return None
+        planned = restarts.plan(
+            failure,
+            attempt=self.number,
+            made=restarts.made(self.run),
+            most=most,
+            backoff_seconds=backoff_seconds,
+        )
+        return None if planned is None else restarts.claim(self.run, planned, self.number)
+
+    def _pause(self, waker: int) -> bool:
+        """Wait before a restart; its time is no part of the attempt. False if a stop was asked for meanwhile."""
+        if not self.restart:
+            return True
+        self.events.add("restart", reason=self.restart.get("words"))
+        until = self.clock + min(fields.number(self.restart, "wait_seconds") or 0.0, restarts.MOST_SECONDS)
+        while self.signal is None and (left := until - time.monotonic()) > 0:
+            select.select([waker], [], [], left)
+            _drain(waker)
+        self.started, self.clock = time.time(), time.monotonic()
+        return self.signal is None
 
     def _train(self, waker: int) -> tuple[Verdict, int | None]:
         try:
@@ -147,16 +186,23 @@ class _Attempt:
             return Verdict("failed", room.full(self.run.path) or why), None
         identity = evidence.identify(trainer.pid)
         self.events.add("trainer_started", trainer=identity.to_json() if identity else None, group=trainer.pid)
+        silence = hang.Silence(hang.limits(self.config), command=self.command)
         while trainer.poll() is None:
+            known = self.heartbeat_stamp
             self._look()
+            silence.look(new=self.heartbeat_stamp != known, stepped=self.seen_first_step)
             self.no_room = room.full(self.run.path)
-            self._limits()
+            self._limits(trainer)
+            self._hanging(trainer, silence)
             self._stopping(trainer)
             select.select([waker], [], [], _TICK_SECONDS)
             _drain(waker)
         self._linger(trainer)
         self._look()
         process.end_group(trainer.pid)
+        if self.stop is None:  # what came with the last rows is only told: there is nothing left to end
+            self.guarding.tell_last(self.heartbeat, time.monotonic() - self.clock, self.seen_first_step)
+        self.guarding.end()
         result, code = record.read_json(self.files.result), trainer.returncode
         verdict = judge(
             result,
@@ -164,7 +210,7 @@ class _Attempt:
             command=self.command,
             stop=self.stop,
             forced=self.forced,
-            last_line=last_line(self.files.log),
+            last_line=ending.last_line(self.files.log),
             no_room=room.full(self.run.path) or self.no_room,
         )
         if verdict.state == "succeeded" and not self.seen_first_step:
@@ -183,6 +229,7 @@ class _Attempt:
             "RUNCTL_RUN_DIR": str(self.run.path),
             "RUNCTL_ATTEMPT": str(self.number),
             "RUNCTL_HEARTBEAT": str(self.files.heartbeat),
+            "RUNCTL_STACKS": str(self.files.stacks),
         }
         if not self.command:
             return [*argv, str(self.run.path), "--attempt", str(self.number)], project, importable(env)
@@ -201,7 +248,7 @@ class _Attempt:
                 self.heartbeat_stamp, self.heartbeat = stamp, found
                 self._read_heartbeat()
         if not self.calibrated and self.files.measured.exists():
-            self.calibrated = _calibrate(self.run, self.number)  # the first steps; at the end all of them
+            self.calibrated = ending.calibrate(self.run, self.number)  # the first steps; at the end all of them
         if self.command and not self.seen_first_step and time.monotonic() - self.clock >= _COMMAND_START_SECONDS:
             self._first_step()
 
@@ -225,27 +272,35 @@ class _Attempt:
         self.seen_first_step = True
         self.events.add("first_step", step=self.heartbeat.get("step"), heartbeat_time=self.heartbeat.get("time"))
 
-    def _limits(self) -> None:
-        """Turn a signal, the timeout or the budget into a request to stop."""
+    def _limits(self, trainer: subprocess.Popen[bytes]) -> None:
+        """Turn a signal, the timeout or a guard (the budget's among them) into a request to stop."""
         if self.stop is not None:
             return
         seconds = time.monotonic() - self.clock
         timeout = (self.config.get("compute") or {}).get("timeout")
-        hours = (self.config.get("budget") or {}).get("max_hours")
         if self.signal is not None:
             self.stop = Stop("asked", f"stopped on request ({signal.Signals(self.signal).name})")
         elif timeout is not None and seconds >= timeout:
             self.stop = Stop("timeout", f"timed out: compute.timeout of {format_duration(timeout)} is over")
-        elif hours is not None and self.spent_before + seconds >= hours * 3600:
-            self.stop = Stop("budget", f"budget.max_hours of {hours:g} h is used up, all attempts together")
+        else:
+            self.stop = self.guarding.look(self.heartbeat, seconds, self.seen_first_step, trainer)
+
+    def _hanging(self, trainer: subprocess.Popen[bytes], silence: hang.Silence) -> None:
+        """Turn a silence that is too long into a request to stop, once it is written down where the trainer stands."""
+        if self.stop is None and (words := silence.hung(self.heartbeat, self.seen_first_step)):
+            where = hang.dump(self.files, trainer.pid, self.heartbeat, words)
+            self.stop = Stop("hang", f"{words}; {where}")
 
     def _stopping(self, trainer: subprocess.Popen[bytes]) -> None:
         """Ask the trainer to save and end; kill its group when the grace period is over."""
         if self.stop is None or self.forced:
             return
         if self.kill_at is None:
-            self.kill_at = time.monotonic() + self.grace_seconds
+            self.kill_at = time.monotonic() + (0.0 if self.stop.at_once else self.grace_seconds)
             self.events.add("stop_requested", kind=self.stop.kind, reason=self.stop.reason)
+            if self.stop.at_once:
+                self._stopping(trainer)
+                return
             if self.command:
                 process.signal_group(trainer.pid, signal.SIGTERM)  # a wrapper script does not pass it on
             else:
@@ -254,6 +309,8 @@ class _Attempt:
             self.forced = True
             self.events.add("signal", number=int(signal.SIGKILL), to="process group", pid=trainer.pid)
             process.signal_group(trainer.pid, signal.SIGKILL)
+            return
+        hang.wake(trainer.pid)  # a stopped process takes no signal until it runs again
 
     def _linger(self, trainer: subprocess.Popen[bytes]) -> None:
         """A wrapper that was asked to stop is gone before the program in it has saved: leave that its grace."""
@@ -288,80 +345,11 @@ def importable(env: dict[str, str]) -> dict[str, str]:
     return env | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def last_line(log: Path, limit: int = 300) -> str:
-    """The last line of a log that says something, for the reason of a failure."""
+def _size(path: Path) -> int:
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 4096))
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+        return path.stat().st_size
     except OSError:
-        return ""
-    return next((line[:limit] for line in reversed(lines) if line), "")
-
-
-def _write_end(
-    run: record.RunDir,
-    number: int,
-    verdict: Verdict,
-    returncode: int | None,
-    result: Any,
-    started: float,
-    seconds: float,
-) -> None:
-    """exit.json, the last event and summary.json, in this order: the first one alone decides."""
-    ended = started + seconds
-    attempt = run.attempt(number)
-    heartbeat = record.read_json(attempt.heartbeat)
-    entry = summary.exit_record(
-        verdict,
-        returncode=returncode,
-        heartbeat=heartbeat,
-        result=result,
-        started=started,
-        ended=ended,
-        seconds=seconds,
-        checkpoint=summary.newest_checkpoint(run),
-    )
-    try:
-        record.write_json(attempt.exit, entry)
-    except OSError as error:
-        say(f"cannot write {attempt.exit}: {error}")
-    Events(run, number).add(
-        "attempt_ended", state=verdict.state, reason=verdict.reason, exit_code=entry["exit_code"], step=entry["step"]
-    )
-    _calibrate(run, number)
-    try:
-        record.write_json(run.summary, summary.build(run, verdict, ended))
-    except (OSError, ValueError) as error:
-        say(f"cannot write {run.summary}: {error}")
-
-
-def _calibrate(run: record.RunDir, number: int) -> bool:
-    """Hand what the trainer measured on to later estimates; what cannot be kept is said in the supervisor's log."""
-    project = record.read_object(run.run).get("project")
-    try:
-        return isinstance(project, str) and accounting.hand_on(run, number, Path(project))
-    except OSError as error:
-        say(f"the calibration was not kept: {error}")
-        return True
-
-
-def _end_leftover(trainer: evidence.Identity, session: int | None, grace_seconds: float) -> None:
-    """SIGTERM to an orphaned trainer, then SIGKILL to its group once the grace period is over."""
-    deadline = time.monotonic() + grace_seconds
-    evidence.send(trainer, signal.SIGTERM)
-    while evidence.group_life(trainer, session) is evidence.Life.ALIVE:
-        if evidence.life(trainer) is evidence.Life.DEAD or time.monotonic() >= deadline:
-            for pid in evidence.members(trainer.pid, session):
-                found = evidence.identify(pid)
-                if found:
-                    evidence.send(found, signal.SIGKILL)
-        time.sleep(0.1)
-
-
-def _identity(rows: list[dict[str, Any]], event: str, key: str) -> evidence.Identity | None:
-    return next((evidence.from_json(row.get(key)) for row in rows if row.get("event") == event), None)
+        return -1
 
 
 def _drain(descriptor: int) -> None:

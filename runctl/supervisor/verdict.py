@@ -19,8 +19,9 @@ SUPERVISOR_LOST = "supervisor lost"
 class Stop:
     """Why the supervisor asked the trainer to stop."""
 
-    kind: Literal["asked", "timeout", "budget"]
+    kind: Literal["asked", "timeout", "hang", "guard"]
     reason: str
+    at_once: bool = False  # without a grace period
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def judge(
     if outcome == "succeeded" or (command and outcome is None and returncode == 0 and stop is None):
         return Verdict("succeeded", "")
     if stop is not None:
-        late = "; it did not end in time and was killed" if forced else ""
+        late = "; it did not end in time and was killed" if forced and not stop.at_once else ""
         crashed = (
             outcome is None and not command and not forced and returncode not in (None, -signal.SIGTERM, -signal.SIGINT)
         )
@@ -59,6 +60,9 @@ def judge(
             )
         if stop.kind == "asked" and (outcome != "failed" or forced):
             return Verdict("stopped", stop.reason + late)
+        if stop.kind == "guard":
+            then = f"; then it failed: {error_text(result)}" if outcome == "failed" else ""
+            return Verdict("killed", stop.reason + late + then)
         if stop.kind != "asked":
             return Verdict("failed", stop.reason + late)
     if outcome == "failed":

@@ -25,7 +25,7 @@ from runctl import config as configs
 from runctl import install, record
 from runctl.config.model import Tracking
 from runctl.errors import RunctlError
-from runctl.train import timing  # noqa: F401  its clock begins here, before torch is imported
+from runctl.train import stacks, timing  # noqa: F401  its clock begins here, before torch is imported
 from runctl.train.control import Control, Stopped
 from runctl.train.heartbeat import Heartbeat
 from runctl.train.say import say
@@ -60,6 +60,7 @@ def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | N
     run = record.RunDir(path)
     files = run.attempt(number)
     files.path.mkdir(parents=True, exist_ok=True)
+    stacks.register(files.stacks)
     heartbeat = Heartbeat(files)
     heartbeat.phase("loading", "importing torch")
     trackers: list[Any] = []

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runctl import view
 from runctl.journal import COUNTS
 from runctl.status import RunStatus
-from runctl.units import format_bytes, format_count, format_duration, format_usd
+from runctl.supervisor.failures import INTERRUPTIONS
+from runctl.units import counted, format_bytes, format_count, format_duration, format_usd
 from runctl.view import account
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _age(seconds: float | None) -> str:
 
 def _reason(entry: RunStatus) -> str:
     troubles = [f"{name}: {text}" for name, text in entry.tracking.items() if str(text).startswith("failed")]
+    troubles += [entry.guard] if entry.guard and entry.guard not in entry.reason else []
     words = [entry.reason or (entry.message if entry.active else ""), *troubles]
     return "; ".join(word for word in words if word)
 
@@ -248,6 +250,8 @@ def _page(found: Page) -> Iterable[RenderableType]:
 
     entry = found.status
     yield _title(entry)
+    if entry.failure and found.status.state == "failed":
+        yield Text(f"  class {_class(entry.failure)}: runctl why {entry.run}", style="bad")
     if entry.step is not None or (entry.task != "command" and entry.active):
         yield Text(f"  step {_progress(entry)}" + (f", ETA {_eta(entry)}" if _eta(entry) else ""))
     for line in _own(found):
@@ -270,6 +274,7 @@ def _page(found: Page) -> Iterable[RenderableType]:
         yield from _attempts(found)
     if found.checkpoints:
         yield from _checkpoints(found)
+    yield from _guards(found)
     if found.account:
         yield from account.rows(found.account)
     yield Text("\nwhere it lies", style="bold")
@@ -327,15 +332,54 @@ def _figure(value: Any) -> str:
 def _attempts(found: Page) -> Iterable[RenderableType]:
     from rich.text import Text
 
-    yield Text("\nattempts", style="bold")
+    yield Text("\nattempts", style="bold").append(_interrupted(found), style="dim")
     for entry in found.attempts:
         seconds = format_duration(entry["seconds"]) if isinstance(entry["seconds"], int | float) else _MISSING
         state = entry["state"] or (found.status.state if entry["attempt"] == found.status.attempt else "no record")
         span = f"steps {entry['from_step'] or 0:,} to {'…' if entry['step'] is None else format(entry['step'], ',')}"
         words = [*([] if found.status.task == "command" and entry["step"] is None else [span]), seconds]
-        yield Text(f"  {entry['attempt']}  {state:<10} {', '.join(words)}  {entry['reason'] or ''}".rstrip())
+        words += [f"{entry['steps_per_second']:.3g} steps/s"] if entry["steps_per_second"] else []
+        reason = ": ".join(filter(None, [_class(entry["failure"]), entry["reason"]]))
+        yield Text(f"  {entry['attempt']}  {state:<10} {', '.join(words)}  {reason}".rstrip())
+        if entry["restart"]:
+            yield Text(f"     started by itself: {entry['restart']}", style="dim")
         for why in entry["passed_over"]:
             yield Text(f"     resumed at step {entry['from_step'] or 0:,}: {why}", style="warn")
+
+
+def _class(kind: str | None) -> str:
+    return (kind or "").replace("_", " ")
+
+
+def _interrupted(found: Page) -> str:
+    """`: 1 failure, 2 interruptions`, and what all attempts together took."""
+    kinds = [entry["failure"] for entry in found.attempts if entry["state"] == "failed"]
+    outside = sum(kind in INTERRUPTIONS for kind in kinds)
+    counts = ((len(kinds) - outside, "failure"), (outside, "interruption"))
+    words = [counted(number, noun) for number, noun in counts if number]
+    seconds = [entry["seconds"] for entry in found.attempts if isinstance(entry["seconds"], int | float)]
+    return ": " + ", ".join([*words, f"{format_duration(sum(seconds))} together"]) if words else ""
+
+
+def _guards(found: Page) -> Iterable[RenderableType]:
+    """What watches the run, while it runs; afterwards only what has tripped, or could not judge."""
+    from rich.text import Text
+
+    from runctl.guards import words
+
+    told = [one for one in found.guards if one["trips"] or one["unjudged"]]
+    if found.status.active:
+        told += [one for one in found.guards if one["on"] and one not in told]
+    if told:
+        yield Text("\nguards", style="bold")
+    for one in told:
+        if last := one["last"]:
+            times = f", {one['trips']} times" if one["trips"] > 1 else ""
+            yield Text(f"  {one['name']}  tripped ({one['do']}{times}): {last['reason']}", style="warn")
+        elif one["unjudged"]:
+            yield Text(f"  {one['name']}  never judged: {one['unjudged']}", style="warn")
+        else:
+            yield Text(f"  {words.line(one)}", style="dim")
 
 
 def _checkpoints(found: Page) -> Iterable[RenderableType]:

@@ -1,0 +1,90 @@
+"""The guards of a run: those of its config, then the defaults that they leave, each in words. Made at preflight and
+launch, and kept in run.json for the supervisor, which reads no conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runctl.guards import defaults, words
+from runctl.guards.defaults import NOTHING, Known
+
+MOST = 200  # guards of one run
+
+
+def problems(guards: list[Any]) -> list[tuple[int, str, str, str]]:
+    """What is wrong with the guards of a config: (index, key, message, what is accepted)."""
+    from runctl.guards import grammar
+
+    found: list[tuple[int, str, str, str]] = []
+    if len(guards) > MOST:
+        return [(MOST, "when", f"{len(guards):,} guards are too many", f"a run has at most {MOST}")]
+    for index, guard in enumerate(guards):
+        try:
+            made = grammar.condition(guard.when)
+            if made["after"] and guard.after:
+                found.append((index, "after", "'after' is given twice", "give it here or in `when`"))
+            if guard.do == "kill" and made["missing"] == "stop":
+                found.append((index, "when", "on missing stop, but do: kill", "use do: stop"))
+        except ValueError as error:
+            found.append((index, "when", str(error), grammar.HINT))
+        try:
+            if guard.after is not None:
+                grammar.moment(guard.after)
+        except ValueError as error:
+            found.append((index, "after", str(error), grammar.AFTER_HINT))
+    return found
+
+
+def made(config: Mapping[str, Any], known: Known = NOTHING) -> list[dict[str, Any]]:
+    """Every guard of a config (as `to_effective` gives it) as plain data; raises ValueError for a bad condition."""
+    given = config.get("guards") or []
+    own = [_own(guard, index, config, known) for index, guard in enumerate(given)]
+    taken = {_subject(guard["test"]) for guard in own} - {None}
+    kept = [guard for guard in defaults.guards(config, known) if _subject(guard["test"]) not in taken]
+    found = [*own, *kept]
+    for guard in found:
+        guard["words"] = words.sentence(guard, command=config.get("task") == "command")
+    return found
+
+
+def _own(guard: Mapping[str, Any], index: int, config: Mapping[str, Any], known: Known) -> dict[str, Any]:
+    from runctl.guards import grammar
+
+    read = grammar.condition(guard["when"])
+    after = grammar.moment(guard["after"]) if guard.get("after") else read["after"]
+    found = defaults.guard(" ".join(guard["when"].split()), read["test"], guard["do"], f"guards[{index}]")
+    found |= {"why": guard.get("why"), "after": after, "hold": read["hold"], "missing": read["missing"]}
+    if read["test"].get("metric") == "loss" and config.get("task") != "command":
+        read["test"]["metric"] = "train/loss"
+    if guard["do"] == "nothing":
+        return found | {"on": False, "off_because": "do: nothing"}
+    if guard["do"] == "checkpoint" and config.get("task") == "command":
+        off = "a program of your own is not asked to save: use stop, which sends it SIGTERM"
+        return found | {"on": False, "off_because": off}
+    if found["test"].get("of") == "estimate":
+        _estimated(found, known)
+    if found["after"] and "epochs" in found["after"] and known.steps_per_epoch:
+        found["after"] = {**found["after"], "steps_per_epoch": known.steps_per_epoch}
+    return found
+
+
+def _estimated(guard: dict[str, Any], known: Known) -> None:
+    """Turn a share of the estimate into a number, or switch the guard off and say why."""
+    test = guard["test"]
+    metric = test["metric"]
+    values = {"examples_per_second": known.examples_per_second, "memory_bytes": known.memory_bytes}
+    value = values.get(metric)
+    if value is None:
+        why = known.because(metric) if metric in values else "only memory and examples_per_second are estimated"
+        guard |= {"on": False, "off_because": f"no estimate of {metric}: {why}"}
+        return
+    share = test.pop("of") and test["value"]
+    test |= {"value": share * value, "basis": f"{100 * share:.3g} % of the estimate"}
+
+
+def _subject(test: Mapping[str, Any]) -> str | None:
+    """What a default guard is about; a guard of the config's own about the same stands in its place."""
+    if test["kind"] == "compare":
+        return "skipped" if test["metric"] == "skipped" else None
+    return test["kind"] if test["kind"] in ("nan", "first", "checkpoint") else None
