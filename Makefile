@@ -30,6 +30,7 @@ bench: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python -m runctl.shipped
 	$(BIN)/python -m runctl.rules.pages docs/rules
+	$(BIN)/python tests/test_gallery.py
 
 ## lock: pin what is installed now (torch without its local version)
 lock: $(VENV)/.test

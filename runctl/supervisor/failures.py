@@ -25,7 +25,6 @@ _EXCEPTION = pattern(
     r"^(?:\[?rank\d+\]?:\s*)?(?P<type>(?:[A-Za-z_]\w*\.)*(?:[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning|Iteration|"
     r"Finite|Timeout|Refused|Reset)|NonFinite))(?::\s?(?P<message>.*))?$"
 )
-_TRACEBACK = "Traceback (most recent call last):"
 
 
 @dataclass(frozen=True)
