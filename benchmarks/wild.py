@@ -29,11 +29,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl import preflight, siblings, yamldoc
+from runctl import preflight, yamldoc
 from runctl.adapters import claims, from_file
 from runctl.adapters.spec import Spec
 from runctl.errors import UsageError
 from runctl.facts import Facts
+from runctl.gathering import siblings
 from runctl.preflight import Options, Report
 from runctl.project import Project
 from runctl.yamldoc import Document

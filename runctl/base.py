@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runctl import baseline, gitref, preflight, versus
+from runctl import gitref, preflight
 from runctl import project as projects
 from runctl.errors import RunctlError, UsageError
 from runctl.facts import Fact, Finding
+from runctl.gathering import versus
 from runctl.preflight import ORDER, Options, Report
+from runctl.team import baseline
 
 CLOSE = 0.005  # two estimates that differ by less than this part are the same
 

@@ -2,7 +2,7 @@
 
 Rules read facts and never YAML, so that one rule serves every dialect that an adapter can map. Names are the
 dotted keys of runctl's own config (`training.lr`) and, for what follows from them, `run.*`, `gpu`, `dataset.*`
-and `estimate.*` (`runctl/derived.py`).
+and `estimate.*` (`runctl/gathering/derived.py`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from runctl import unsaid
 from runctl.light import dataclass, field
-from runctl.policy import Policy
 from runctl.project import Project
+from runctl.team.policy import Policy
 from runctl.yamldoc import Position
 
 Kind = Literal["file", "default", "override", "alias", "manifest", "catalogue", "measurement", "derived"]

@@ -10,30 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runctl import (
-    adapters,
-    advised,
-    baseline,
-    derived,
-    guarded,
-    preflight_project,
-    rules,
-    secrets,
-    siblings,
-    surroundings,
-    waivers,
-    written,
-    yamldoc,
-)
+from runctl import adapters, guarded, rules, yamldoc
 from runctl import project as projects
 from runctl.adapters import folders, foreign, kinds, native, overlay, settle
 from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
+from runctl.gathering import derived, secrets, siblings, surroundings, written
 from runctl.light import dataclass, field, replace
-from runctl.policy import UNWAIVABLE
+from runctl.mending import advised
 from runctl.project import Project
-from runctl.waivers import Course, Waiver
+from runctl.team import baseline, preflight_project, waivers
+from runctl.team.policy import UNWAIVABLE
+from runctl.team.waivers import Course, Waiver
 from runctl.yamldoc import Document, Position
 
 ORDER = {"error": 0, "warning": 1, "note": 2}

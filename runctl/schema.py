@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from runctl import config as configs
-from runctl import policy, rules
+from runctl import rules
 from runctl.adapters.vocabulary import WORDS
 from runctl.config import aliases
+from runctl.team import policy
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DURATION = {

@@ -16,8 +16,8 @@ import yaml
 
 from runctl.errors import UsageError
 from runctl.filekind import other_than_file
+from runctl.gathering.secrets import masked
 from runctl.light import dataclass, field, pattern
-from runctl.secrets import masked
 from runctl.yamlscalar import LOADER, Invalid, meaning, plain
 
 MAX_BYTES = 1 << 20

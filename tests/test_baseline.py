@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from runctl import baseline, preflight
+from runctl import preflight
 from runctl.cli import build
 from runctl.facts import Finding
 from runctl.preflight import Options, Report
+from runctl.team import baseline
 
 BAD = "training: {steps: 50000, seed: 1}\ncheckpoint: {every: never}\n"
 GOOD = "training: {steps: 50000, seed: 1}\ncheckpoint: {every: 10m}\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runctl import comments, preflight, reporting, secrets, sources
+from runctl import preflight, reporting
 from runctl.errors import UsageError
 from runctl.facts import Finding
+from runctl.gathering import comments, secrets, sources
 from runctl.preflight import Options, Report
 from runctl.project import Project
 

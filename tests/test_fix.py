@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from runctl import advised, fix, preflight, yamldoc, yamledit
+from runctl import preflight, yamldoc
 from runctl.cli import build
 from runctl.errors import UsageError
 from runctl.facts import Edit, Facts, Finding
+from runctl.mending import advised, fix, yamledit
 from runctl.preflight import Options
 from runctl.rules import Rule
 

@@ -41,7 +41,7 @@ ORDER = (
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
     ("runctl.preflight", "runctl.reporting", "runctl.guarded"),
     ("runctl.rules", "runctl.adapters"),
-    ("runctl.estimate", "runctl.facts", "runctl.surroundings", "runctl.versus"),
+    ("runctl.estimate", "runctl.facts", "runctl.gathering.surroundings", "runctl.gathering.versus"),
     ("runctl.models", "runctl.tasks"),
     ("runctl.guards.watch",),
     ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),

@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from runctl import config as configs
-from runctl import init, policy, preflight, rules, schema, yamldoc
+from runctl import init, preflight, rules, schema, yamldoc
 from runctl import project as projects
 from runctl.cli import build
+from runctl.team import policy
 
 ROOT = Path(__file__).parents[1]
 FILES = {

@@ -299,7 +299,7 @@ def test_an_environment_is_pinned_by_a_lock_or_by_exact_versions(tmp_path: Path)
         (folder / "requirements.txt").write_text(text)
         assert (found(judged(folder, LONG), "EN104") == []) is pinned, name
     (tmp_path / "loose" / "uv.lock").write_text("version = 1\n")
-    from runctl import surroundings
+    from runctl.gathering import surroundings
 
     surroundings.pins.cache_clear()
     assert found(judged(tmp_path / "loose", LONG), "EN104") == []

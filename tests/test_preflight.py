@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from runctl import policy, preflight, reporting, rules
+from runctl import preflight, reporting, rules
 from runctl.errors import UsageError
 from runctl.facts import Facts
 from runctl.preflight import Report
 from runctl.project import Project
 from runctl.rules import Rule
+from runctl.team import policy
 from runctl.yamldoc import Document
 
 ROOT = Path(__file__).parents[1]

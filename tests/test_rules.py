@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runctl import policy, preflight, rules
+from runctl import preflight, rules
 from runctl import project as projects
 from runctl.facts import NotChecked
 from runctl.preflight import Report
 from runctl.project import Project
 from runctl.rules import Example, Rule, pages
+from runctl.team import policy
 
 ROOT = Path(__file__).parents[1]
 RULES = list(rules.known().values())

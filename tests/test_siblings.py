@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runctl import preflight, siblings, sweeps
+from runctl import preflight
 from runctl.facts import Finding
+from runctl.gathering import siblings, sweeps
 from runctl.preflight import Options, Report
 from runctl.project import Project
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from runctl import globs, shipped, yamldoc
+from runctl import shipped, yamldoc
 from runctl.adapters.spec import Spec, read
 from runctl.errors import UsageError, did_you_mean
 from runctl.project import Project
+from runctl.team import globs
 from runctl.yamldoc import Document
 
 NATIVE = "native"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import typer
 
-from runctl import baseline, fix, preflight, view
+from runctl import preflight, view
 from runctl import project as projects
 from runctl.cli import _checking as checking
 from runctl.errors import Exit, RunctlError, UsageError
+from runctl.mending import fix
 from runctl.preflight import Options, Report
+from runctl.team import baseline
 from runctl.units import counted
 
 

@@ -31,8 +31,9 @@ def command(
       runctl gpus --live
       runctl gpus --json
     """
-    from runctl import hardware, live_prices, policy, prices, view
+    from runctl import hardware, live_prices, prices, view
     from runctl import project as projects
+    from runctl.team import policy
     from runctl.view import gpus as gpus_view
 
     catalogue = hardware.catalogue()

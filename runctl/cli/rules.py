@@ -28,8 +28,9 @@ def command(
       runctl rules
       runctl rules CK101
     """
-    from runctl import policy, project, rules, view
+    from runctl import project, rules, view
     from runctl.rules import pages
+    from runctl.team import policy
 
     chosen = [rules.find(rule)] if rule else list(rules.known().values())
     if as_json:

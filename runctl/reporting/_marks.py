@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runctl import baseline
 from runctl.preflight import Report
+from runctl.team import baseline
 
 
 def marks(report: Report) -> dict[int, str]:

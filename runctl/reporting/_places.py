@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from runctl import baseline
+from runctl.team import baseline
 
 DOCS = "RUNCTL_DOCS"
 

@@ -15,9 +15,9 @@ from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
 from runctl.facts import Fact, Finding
+from runctl.gathering.secrets import masked
 from runctl.preflight import Report
 from runctl.reporting._marks import marks
-from runctl.secrets import masked
 
 if TYPE_CHECKING:
     from runctl.base import Change, Comparison

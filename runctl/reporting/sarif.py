@@ -19,7 +19,7 @@ from runctl.facts import Finding
 from runctl.preflight import Report
 from runctl.reporting import _places
 from runctl.reporting._marks import marks
-from runctl.waivers import Waiver
+from runctl.team.waivers import Waiver
 
 if TYPE_CHECKING:
     from runctl.base import Comparison

@@ -53,8 +53,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
-from runctl import corpora, outputs
 from runctl.facts import Facts, Finding, Severity
+from runctl.gathering import corpora, outputs
 from runctl.light import pattern
 from runctl.units import format_count
 

@@ -52,9 +52,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from runctl import comments, corpora
-from runctl.comments import Claim
 from runctl.facts import Facts, Finding, Severity
+from runctl.gathering import comments, corpora
+from runctl.gathering.comments import Claim
 from runctl.light import pattern
 from runctl.units import format_count, format_usd
 from runctl.yamldoc import Position

@@ -48,8 +48,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl import comments
 from runctl.facts import Facts, Finding, Severity
+from runctl.gathering import comments
 from runctl.light import pattern
 from runctl.units import counted
 from runctl.yamldoc import Path, Position

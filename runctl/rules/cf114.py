@@ -37,9 +37,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl import siblings
 from runctl.facts import Facts, Finding, Severity
-from runctl.secrets import masked
+from runctl.gathering import siblings
+from runctl.gathering.secrets import masked
 
 SEVERITY: Severity = "warning"
 SHOWN = 3

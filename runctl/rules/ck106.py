@@ -50,8 +50,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from runctl import outputs, siblings
 from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.gathering import outputs, siblings
 
 SEVERITY: Severity = "error"
 LAUNCH = True

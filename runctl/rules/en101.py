@@ -30,7 +30,7 @@ from collections.abc import Iterable
 
 from runctl.code_version import State
 from runctl.facts import Facts, Finding, NotChecked, Severity
-from runctl.surroundings import LATER
+from runctl.gathering.surroundings import LATER
 from runctl.units import counted
 from runctl.yamldoc import Position
 

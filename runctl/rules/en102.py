@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, NotChecked, Severity
-from runctl.surroundings import LATER
+from runctl.gathering.surroundings import LATER
 
 SEVERITY: Severity = "error"
 LAUNCH = True

@@ -37,8 +37,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from runctl import siblings
 from runctl.facts import Facts, Finding, Severity
+from runctl.gathering import siblings
 
 SEVERITY: Severity = "warning"
 

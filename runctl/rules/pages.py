@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runctl import policy, rules
+from runctl import rules
 from runctl.rules import Rule
+from runctl.team import policy
 
 
 def page(rule: Rule) -> str:

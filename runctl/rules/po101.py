@@ -57,7 +57,7 @@ from typing import Any
 
 from runctl.errors import RunctlError, did_you_mean
 from runctl.facts import Facts, Finding, Severity
-from runctl.policy import UNWAIVABLE, VALUES, Policy, Requirement
+from runctl.team.policy import UNWAIVABLE, VALUES, Policy, Requirement
 from runctl.yamldoc import Document, Position
 
 SEVERITY: Severity = "error"

@@ -52,9 +52,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from runctl import globs
 from runctl.facts import Facts, Finding, NotChecked, Severity
-from runctl.policy import Requirement
+from runctl.team import globs
+from runctl.team.policy import Requirement
 
 SEVERITY: Severity = "error"
 
@@ -86,7 +86,7 @@ def check(facts: Facts) -> Iterable[Finding]:
 
 def _concerns(one: Requirement, facts: Facts) -> bool:
     if one.paths:
-        from runctl.baseline import relative
+        from runctl.team.baseline import relative
 
         path = relative(facts.path, facts.project.root if facts.project else None)
         if not any(globs.fits(path, glob) for glob in one.paths):

@@ -21,8 +21,8 @@ from runctl.errors import UsageError
 from runctl.facts import Finding
 from runctl.filekind import other_than_file
 from runctl.light import dataclass, pattern
-from runctl.policy import UNWAIVABLE
 from runctl.project import Project
+from runctl.team.policy import UNWAIVABLE
 from runctl.yamldoc import Position
 
 FILE = "runctl-baseline.json"

@@ -6,12 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runctl import secrets
 from runctl.facts import Facts
+from runctl.gathering import secrets
 from runctl.yamldoc import Document, Position
 
 if TYPE_CHECKING:
-    from runctl.sources import Words
+    from runctl.gathering.sources import Words
 
 MOST_SECRETS = 50  # of a file that holds more, these tell enough
 
@@ -33,7 +33,7 @@ def read(facts: Facts, document: Document, source: Path | None) -> None:
 
 def code(source: Path) -> Words:
     """The words of the training code, read once. Raises UsageError where there is none."""
-    from runctl import sources  # most calls give no code
+    from runctl.gathering import sources  # most calls give no code
 
     return sources.words(source)
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from runctl import corpora, sweeps, versus
 from runctl.facts import Facts
+from runctl.gathering import corpora, sweeps, versus
+from runctl.gathering.sweeps import Flat
 from runctl.light import dataclass, pattern
-from runctl.sweeps import Flat
 from runctl.yamldoc import Document
 
 SHOWN = 3
@@ -102,7 +102,7 @@ class Member:
 def compare(configs: Sequence[tuple[Facts, Document]]) -> None:
     """Put `siblings.*` and `baseline.*` into the facts of every config of one call."""
     versus.put([facts for facts, _ in configs])
-    from runctl import stale
+    from runctl.gathering import stale
 
     stale.compare(configs)
     if len(configs) < 2:

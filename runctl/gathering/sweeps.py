@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runctl.light import dataclass, pattern
 
 if TYPE_CHECKING:
-    from runctl.siblings import Member
+    from runctl.gathering.siblings import Member
 
 Flat = dict[str, Hashable]
 ABSENT = "not set"
@@ -124,7 +124,7 @@ def says(number: str, suffix: str, value: Any) -> bool:
 
 
 def _judge(members: Sequence[Member], factor: Sequence[str]) -> None:
-    from runctl.siblings import NAMES
+    from runctl.gathering.siblings import NAMES
 
     counts: dict[str, Counter[Hashable]] = defaultdict(Counter)
     example: dict[tuple[str, Hashable], str] = {}

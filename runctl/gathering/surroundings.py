@@ -11,8 +11,9 @@ import re
 from functools import cache
 from pathlib import Path
 
-from runctl import code_version, versus
+from runctl import code_version
 from runctl.facts import Facts
+from runctl.gathering import versus
 from runctl.light import pattern
 from runctl.project import Project
 

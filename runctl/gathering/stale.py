@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from runctl import sweeps, yamldoc
+from runctl import yamldoc
 from runctl.errors import UsageError
 from runctl.facts import Facts
+from runctl.gathering import sweeps
 from runctl.light import dataclass
 from runctl.yamldoc import Document
 

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runctl import globs, rules
+from runctl import rules
 from runctl.errors import UsageError, did_you_mean
 from runctl.facts import Finding
 from runctl.light import dataclass, field, pattern
-from runctl.policy import UNWAIVABLE
 from runctl.project import Project
+from runctl.team import globs
+from runctl.team.policy import UNWAIVABLE
 from runctl.yamldoc import Document, Path, Position
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runctl import baseline, policy, waivers
 from runctl import project as projects
 from runctl.facts import Facts, Finding
 from runctl.light import dataclass, field, replace
 from runctl.project import Project
-from runctl.waivers import Course, Tally, Waiver
+from runctl.team import baseline, policy, waivers
+from runctl.team.waivers import Course, Tally, Waiver
 from runctl.yamldoc import Document
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ def facts_of(held: Held) -> tuple[Facts, Document]:
 
 def _gone(held: Held) -> Iterator[tuple[baseline.Entry, str]]:
     """Entries of the baseline that no longer occur, as far as that was looked at."""
-    from runctl import globs  # most projects have no baseline
+    from runctl.team import globs  # most projects have no baseline
 
     root, checked = held.project.root, held.tally.checked
     gone: dict[str, bool] = {}

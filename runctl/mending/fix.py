@@ -15,11 +15,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runctl import preflight, record, secrets, yamldoc, yamledit
+from runctl import preflight, record, yamldoc
 from runctl import project as projects
 from runctl.errors import UsageError
 from runctl.facts import Edit, Finding
+from runctl.gathering import secrets
 from runctl.light import dataclass, field, replace
+from runctl.mending import yamledit
 from runctl.preflight import Options, Report
 from runctl.yamldoc import Document
 

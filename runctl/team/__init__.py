@@ -1,0 +1,1 @@
+"""What a team holds to: policy values, waivers and a baseline, by path."""
