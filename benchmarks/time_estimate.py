@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 SHAPES = {  # name: (what it is, config); games are simulated, so nothing has to be there
     1: ("128×2, K 10, bf16", {"d_model": 128, "n_layers": 2}, 10, 256, "bf16", 12_000),
     2: ("256×3, K 60, fp32", {"d_model": 256, "n_layers": 3}, 60, 32, "fp32", 2_600),
-    3: ("384×4, K 10, fp32", {"d_model": 384, "n_layers": 4}, 10, 256, "fp32", 1_900),
+    3: ("384×4, K 10, fp32", {"d_model": 384, "n_layers": 4}, 10, 256, "fp32", 1_500),
 }
 
 
@@ -45,6 +46,14 @@ def runctl(folder: Path, *arguments: str) -> str:
     if done.returncode:
         sys.exit(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
     return done.stdout
+
+
+def quarters(metrics: Path) -> list[float]:
+    """Seconds per step in each quarter of the run, validations included: whether the pace itself changed."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    logged = [(row["step"], row["time"]) for row in rows if "train/loss" in row]
+    ends = [logged[round(index * (len(logged) - 1) / 4)] for index in range(5)]
+    return [round((two[1] - one[1]) / (two[0] - one[0]), 4) for one, two in pairwise(ends)]
 
 
 def main() -> None:
@@ -74,6 +83,8 @@ def main() -> None:
         runctl(folder, "wait", run)
         seconds = time.monotonic() - began
         supervised = json.loads((folder / "runs" / run / "summary.json").read_text())["seconds"]
+        pace = quarters(folder / "runs" / run / "metrics.jsonl")
+        probed = [json.loads(file.read_text()) for file in (folder / ".runctl").rglob("*probe*.json")]
     row = {
         "shape": SHAPES[options.shape][0],
         "date": time.strftime("%Y-%m-%d"),
@@ -84,6 +95,7 @@ def main() -> None:
         "half_width": round((after["high"] - after["low"]) / 2 / after["likely"], 3),
         "actual_seconds": round(supervised, 1),
         "launch_to_end_seconds": round(seconds, 1),
+        "seconds_per_step": {"probe": [one.get("step_seconds") for one in probed], "run, by quarter": pace},
         "inside": after["low"] <= supervised <= after["high"],
         "inside_unprobed": before["low"] <= supervised <= before["high"],
         "load": {"before": load_before, "after the probe": load_probed, "at the end": os.getloadavg()[0]},

@@ -61,6 +61,7 @@ def write(
     started: float,
     seconds: float,
     following: int | None = None,
+    events: Events | None = None,
 ) -> None:
     """exit.json, the last event and summary.json, in this order: the first one alone decides. A run that goes on by
     itself (`following`) has no summary yet."""
@@ -82,7 +83,7 @@ def write(
         record.write_json(attempt.exit, entry)
     except OSError as error:
         say(f"cannot write {attempt.exit}: {error}")
-    Events(run, number).add(
+    (events or Events(run, number)).add(
         "attempt_ended", state=verdict.state, reason=verdict.reason, exit_code=entry["exit_code"], step=entry["step"]
     )
     calibrate(run, number)

@@ -21,6 +21,7 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from runctl import record
@@ -32,15 +33,20 @@ class Events:
     def __init__(self, run: record.RunDir, attempt: int) -> None:
         self._path = run.events
         self._attempt = attempt
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     def add(self, event: str, **facts: Any) -> OSError | None:
         """Append a row; returns why it could not be."""
+        row = {"time": time.time(), "event": event, "attempt": self._attempt, **facts}
+        failed = None
         try:
-            record.append_line(self._path, {"time": time.time(), "event": event, "attempt": self._attempt, **facts})
+            record.append_line(self._path, row)
         except OSError as error:
             say(f"cannot append {event} to {self._path}: {error}")
-            return error
-        return None
+            failed = error
+        for listener in tuple(self.listeners):
+            listener(row)
+        return failed
 
 
 def hold(run: record.RunDir, wait_seconds: float) -> int | None:

@@ -21,6 +21,7 @@ from runctl.supervisor import ending, failures, hang, kills, process, restarts, 
 from runctl.supervisor.events import Events, hold, say
 from runctl.supervisor.guarding import Guarding
 from runctl.supervisor.verdict import Stop, Verdict, judge
+from runctl.supervisor.watchers import Scene, Watchers
 from runctl.units import format_duration
 
 GRACE_SECONDS = 60.0
@@ -87,6 +88,7 @@ class _Attempt:
         self.clock = time.monotonic()
         self.spent_before = summary.spent_seconds(run)
         self.guarding = Guarding(run, number, self.record, self.spent_before, self.events)
+        self.watchers = Watchers(Scene(run, number, self.record, self.events))
         self.signal: int | None = None
         self.stop: Stop | None = None
         self.kill_at: float | None = None
@@ -131,7 +133,9 @@ class _Attempt:
         failure = self._failure(verdict, returncode, result)
         following = self._following(failure, backoff_seconds)
         seconds = time.monotonic() - self.clock
-        ending.write(self.run, self.number, verdict, failure, returncode, result, self.started, seconds, following)
+        ending.write(
+            self.run, self.number, verdict, failure, returncode, result, self.started, seconds, following, self.events
+        )
         return None if following is None else _Attempt(self.run, following, self.grace_seconds, self)
 
     def _failure(self, verdict: Verdict, returncode: int | None, result: Any) -> failures.Failure | None:
@@ -193,6 +197,7 @@ class _Attempt:
             silence.look(new=self.heartbeat_stamp != known, stepped=self.seen_first_step)
             self.no_room = room.full(self.run.path)
             self._limits(trainer)
+            self.watchers.look(time.monotonic() - self.clock)
             self._hanging(trainer, silence)
             self._stopping(trainer)
             select.select([waker], [], [], _TICK_SECONDS)
@@ -203,6 +208,7 @@ class _Attempt:
         if self.stop is None:  # what came with the last rows is only told: there is nothing left to end
             self.guarding.tell_last(self.heartbeat, time.monotonic() - self.clock, self.seen_first_step)
         self.guarding.end()
+        self.watchers.end()
         result, code = record.read_json(self.files.result), trainer.returncode
         verdict = judge(
             result,
