@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runctl import gitref, preflight
+from runctl import gitref, preflight, surveys
 from runctl import project as projects
 from runctl.errors import RunctlError, UsageError
 from runctl.facts import Fact, Finding
@@ -74,7 +74,7 @@ class Judged:
 def compare(paths: Sequence[Path], ref: str, options: Options, only: Iterable[str] | None = None) -> Judged:
     """Judge the configs now and at `ref`. A path that is only at `ref` is a deleted config, or a folder of them.
 
-    Raises UsageError as `gitref.find` and `preflight.survey` do, and where nothing is at the paths in either
+    Raises UsageError as `gitref.find` and `surveys.survey` do, and where nothing is at the paths in either
     version."""
     wanted = None if only is None else set(only)
     tree = gitref.find(paths, ref)
@@ -148,7 +148,7 @@ def _judge(
     reports: dict[str, Report] = {}
     errors: dict[str, UsageError] = {}
     waiting = deque((name, str(path)) for name, path in paths.items() if path.name != projects.FILE)
-    for found in preflight.survey(list(paths.values()), options, only):
+    for found in surveys.survey(list(paths.values()), options, only):
         if isinstance(found, Report):
             reports[_name(found.path, root)] = found
             if waiting and waiting[0][1] == found.path:

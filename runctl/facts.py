@@ -42,6 +42,20 @@ class Fact:
     source: Source
 
 
+class Deferred(Fact):
+    """A fact whose value is made when it is first asked for: what most reports never show."""
+
+    def __init__(self, compute: Callable[[], Any], source: Source) -> None:
+        self.source = source  # type: ignore[misc]
+        self.compute = compute
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "value":
+            raise AttributeError(name)
+        self.value = found = self.compute()  # type: ignore[misc]
+        return found
+
+
 @dataclass(frozen=True)
 class Unknown:
     why: str
@@ -172,6 +186,10 @@ class Facts:
 
     def put(self, name: str, value: Any, kind: Kind, detail: str = "", position: Position | None = None) -> None:
         self.values[name] = Fact(value, Source(kind, detail, position))
+
+    def later(self, name: str, compute: Callable[[], Any], kind: Kind, detail: str = "") -> None:
+        """Put what `compute` will return; it must not fail."""
+        self.values[name] = Deferred(compute, Source(kind, detail))
 
     def miss(self, name: str, why: str) -> None:
         self.values[name] = Unknown(why)

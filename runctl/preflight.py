@@ -6,7 +6,7 @@ reported as not checked with the reason, and a rule that crashes is an error fin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from runctl.adapters import folders, foreign, kinds, native, overlay, settle
 from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
-from runctl.gathering import derived, secrets, siblings, surroundings, written
+from runctl.gathering import derived, secrets, surroundings, written
 from runctl.light import dataclass, field, replace
 from runctl.mending import advised
 from runctl.project import Project
@@ -27,7 +27,18 @@ from runctl.yamldoc import Document, Position
 
 ORDER = {"error": 0, "warning": 1, "note": 2}
 ESTIMATES = ("parameters", "memory", "time", "cost")
-__all__ = ["UNWAIVABLE", "Coverage", "Options", "Report", "Waiver", "check", "expand", "gather", "preflight", "survey"]
+__all__ = [
+    "UNWAIVABLE",
+    "Coverage",
+    "Options",
+    "Report",
+    "Waiver",
+    "check",
+    "expand",
+    "gather",
+    "of_project",
+    "preflight",
+]
 
 
 @dataclass(frozen=True)
@@ -107,46 +118,6 @@ def of_project(project: Project) -> Report:
     return check(*preflight_project.facts_of(preflight_project.Held(project)))
 
 
-def survey(
-    paths: Sequence[Path],
-    options: Options | None = None,
-    only: Iterable[str] | None = None,
-    project: Project | None = None,
-) -> Iterator[Report | UsageError]:
-    """Judge many configs, each also beside the others; the error of each file that cannot be read. Last come reports
-    on the `runctl.yaml` of each project that says something of findings. Raises UsageError where one is not valid."""
-    wanted = None if only is None else set(only)
-    owners = preflight_project.Projects(project, options.known if options else None)
-    if options is not None and options.source is not None:
-        written.code(options.source)  # what is wrong with it is said once
-    found: list[tuple[Facts, Document] | UsageError] = []
-    for path in paths:
-        own = owners.of(path)
-        if path.name == projects.FILE and own.file is not None:
-            continue
-        try:
-            found.append(gather(path, options, own))
-        except UsageError as error:
-            found.append(error)
-    siblings.compare([one for one in found if isinstance(one, tuple)])
-    for one in found:
-        if isinstance(one, tuple):
-            report = check(*one, wanted)
-            owners.add(one[0], _course(report))
-            yield report
-        else:
-            yield one
-    for held in owners.speaking():
-        yield check(*preflight_project.facts_of(held), wanted)
-
-
-def _course(report: Report) -> Course:
-    """What became of the rules in a config."""
-    coverage = report.coverage
-    found = [*report.findings, *(finding for finding, _ in report.waived)]
-    return Course(found, report.waived, coverage.not_checked, {*coverage.checked, *coverage.not_checked})
-
-
 def gather(
     path: Path | str,
     options: Options | None = None,
@@ -179,7 +150,18 @@ def gather(
     derived.derive(facts, project)
     surroundings.derive(facts, project, online=options.online, detached=options.detached)
     guarded.derive(facts)
+    _purse(facts, project)
     return facts, document
+
+
+def _purse(facts: Facts, project: Project) -> None:
+    """`purse`: what of the project's budget is spent and left; None where it has none."""
+    if project.total_usd is None:
+        facts.put("purse", None, "default")
+        return
+    from runctl import purse  # it looks into the runs, which stand above this room
+
+    facts.put("purse", project.once("purse", lambda: purse.read(project)), "derived", "runctl.yaml and the runs")
 
 
 def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -> Report:

@@ -95,6 +95,10 @@ class Document:
 
     def path_at(self, position: Position) -> Path | None:
         """The path of the key or value that begins there, the outermost."""
+        for table in (self.keys, self.values):
+            for path, place in table.items():
+                if place is position:
+                    return path
         if self._paths is None:
             self._paths = {}
             for table in (self.keys, self.values):

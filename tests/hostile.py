@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runctl import preflight, reporting, rules, shipped
+from runctl import preflight, reporting, rules, shipped, surveys
 from runctl.errors import RunctlError
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ def fault(raw: bytes, path: Path) -> Fault | None:
     signal.setitimer(signal.ITIMER_REAL, 20 * LIMIT)
     began = time.process_time()
     try:
-        for found in preflight.survey([path]):
+        for found in surveys.survey([path]):
             (reports if isinstance(found, preflight.Report) else errors).append(found)  # type: ignore[arg-type]
         for form in ("text", "json", "github", "sarif", "markdown"):
             reporting.load(form)(reports, errors)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from runctl import preflight
+from runctl import preflight, surveys
 from runctl.cli import build
 from runctl.facts import Finding
 from runctl.preflight import Options, Report
@@ -32,7 +32,7 @@ def runctl(*arguments: str) -> tuple[int, str, str]:
 
 
 def reports(*paths: str, known: str | None = None) -> dict[str, Report]:
-    found = preflight.survey(preflight.expand([Path(path) for path in paths]), Options(known=known))
+    found = surveys.survey(preflight.expand([Path(path) for path in paths]), Options(known=known))
     return {one.path: one for one in found if isinstance(one, Report)}
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runctl import config as configs
-from runctl import init, preflight, rules, schema, yamldoc
+from runctl import init, rules, schema, surveys, yamldoc
 from runctl import project as projects
 from runctl.cli import build
 from runctl.team import policy
@@ -109,7 +109,7 @@ def test_every_commented_setting_of_the_first_runctl_yaml_may_be_switched_on(her
     assert project.waivers
     assert project.baseline
     assert project.prices
-    found = list(preflight.survey([Path("configs/first.yaml")]))
+    found = list(surveys.survey([Path("configs/first.yaml")]))
     rest = [one.rule for report in found for one in report.findings]  # type: ignore[union-attr]
     assert rest == ["WV102"]  # the waiver is for a folder of which there is none yet
     valid(yamldoc.load("runctl.yaml").data, schema.project())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl import preflight, shipped, yamldoc
+from runctl import preflight, shipped, surveys, yamldoc
 from runctl.light import asdict, dataclass, field, fields, pattern, replace
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ def test_the_benchmark_of_many_configs_writes_configs_that_are_sound(tmp_path):
 
     preflight_many.write(tmp_path / "native", 2, preflight_many.NATIVE)
     preflight_many.write(tmp_path / "foreign", 2, preflight_many.FOREIGN)
-    reports = list(preflight.survey(preflight.expand([tmp_path])))
+    reports = list(surveys.survey(preflight.expand([tmp_path])))
     assert all(isinstance(one, preflight.Report) and one.kind == "training" for one in reports)
     assert {len((tmp_path / kind / "run-00000.yaml").read_text().splitlines()) for kind in ("native", "foreign")} == {
         60

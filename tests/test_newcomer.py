@@ -14,7 +14,7 @@ import pytest
 import test_gallery
 from typer.testing import CliRunner
 
-from runctl import cli, preflight
+from runctl import cli, preflight, surveys
 from runctl.adapters.vocabulary import WORDS
 from runctl.facts import Unknown
 from runctl.preflight import Options, Report
@@ -63,7 +63,7 @@ def reasons(report: Report) -> set[str]:
 @pytest.mark.parametrize("adapter", [None, "generic"])
 def test_a_reason_names_only_what_a_person_can_write_or_give(adapter: str | None) -> None:
     files = preflight.expand([ROOT / "examples" / "trainers"])
-    for report in preflight.survey(files, Options(adapter=adapter)):
+    for report in surveys.survey(files, Options(adapter=adapter)):
         assert isinstance(report, Report)
         if report.kind != "training":
             continue
@@ -86,7 +86,7 @@ def test_what_a_config_does_not_say_is_asked_for_in_words_that_can_be_typed(fold
 
 
 def test_a_rule_is_checked_where_a_known_dialect_has_no_such_thing(folder: Path) -> None:
-    (report,) = preflight.survey([Path("sft.yaml")])
+    (report,) = surveys.survey([Path("sft.yaml")])
     assert isinstance(report, Report)
     assert {"CK109", "OP104", "OP105", "OP106"} <= set(report.coverage.checked)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_rules import repository, without_credentials  # noqa: F401  (a fixture for every test here)
 
-from runctl import preflight
+from runctl import preflight, surveys
 from runctl.adapters.vocabulary import WORDS
 from runctl.estimate import learning_rates
 from runctl.preflight import Report
@@ -204,7 +204,7 @@ def test_a_batch_that_grew_with_its_rate_is_told_as_two_changes(tmp_path: Path) 
     (tmp_path / "baseline.yaml").write_text("training: {steps: 9, batch_size: 64, lr: 1.0e-4}\n")
     (tmp_path / "same-rate.yaml").write_text("training: {steps: 9, batch_size: 256, lr: 1.0e-4}\n")
     (tmp_path / "wide.yaml").write_text("training: {steps: 9, batch_size: 256, lr: 2.0e-4}\n")
-    surveyed = preflight.survey(sorted(tmp_path.glob("*.yaml")), project=Project(tmp_path))
+    surveyed = surveys.survey(sorted(tmp_path.glob("*.yaml")), project=Project(tmp_path))
     base, same, wide = [report for report in surveyed if isinstance(report, Report)]
     ((severity, message),) = found(wide, "OP103")
     assert severity == "note"

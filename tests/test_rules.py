@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl import preflight, rules
+from runctl import preflight, rules, surveys
 from runctl import project as projects
 from runctl.facts import NotChecked
 from runctl.preflight import Report
@@ -47,7 +47,7 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
         (folder / "runctl.yaml").write_text(example.project)
     if (folder / "runctl.yaml").exists():
         own = projects.load(config)
-    reports = list(preflight.survey(paths, options, project=own))
+    reports = list(surveys.survey(paths, options, project=own))
     judged = reports[-1 if example.file == "runctl.yaml" else 0]  # the report on runctl.yaml comes last
     assert isinstance(judged, Report)
     return judged

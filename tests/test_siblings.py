@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl import preflight
+from runctl import preflight, surveys
 from runctl.facts import Finding
 from runctl.gathering import siblings, sweeps
 from runctl.preflight import Options, Report
@@ -20,7 +20,7 @@ def survey(folder: Path, files: dict[str, str], **options: object) -> dict[str, 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     paths = [folder / name for name in files]
-    reports = preflight.survey(paths, Options(**options), project=Project(folder))  # type: ignore[arg-type]
+    reports = surveys.survey(paths, Options(**options), project=Project(folder))  # type: ignore[arg-type]
     return {str(Path(one.path).relative_to(folder)): one for one in reports if isinstance(one, Report)}
 
 

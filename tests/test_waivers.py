@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runctl import launch, preflight, rules
+from runctl import launch, preflight, rules, surveys
 from runctl.errors import UsageError
 from runctl.facts import Finding
 from runctl.preflight import Report
@@ -27,7 +27,7 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_text(text)
         paths = preflight.expand([Path(name) for name in given or ["."]])
-        found = preflight.survey(paths, only=only)
+        found = surveys.survey(paths, only=only)
         return {report.path: report for report in found if isinstance(report, Report)}
 
     return run

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from runctl import preflight, record, reporting, rules, view
+from runctl import preflight, record, reporting, rules, surveys, view
 from runctl.errors import Exit, RunctlError, UsageError, did_you_mean
 from runctl.light import dataclass
 from runctl.preflight import Options, Report
@@ -49,7 +50,8 @@ def run(paths: Sequence[Path], options: Options, show: Show, choice: Choice) -> 
     only = chosen(choice)
     if show.new_only and show.base is None:
         raise UsageError("--new-only needs a base to know what is new", hint="add --base origin/main")
-    reports, unreadable, comparison = _judged(paths, options, only, show.base)
+    brief = not set(show.formats) - {"text", "github", "sarif"}
+    reports, unreadable, comparison = _judged(paths, options, only, show.base, brief)
     for error in unreadable:
         view.print_error(error)
     for form, render, output in targets:
@@ -71,7 +73,7 @@ def run(paths: Sequence[Path], options: Options, show: Show, choice: Choice) -> 
 
 
 def _judged(
-    paths: Sequence[Path], options: Options, only: set[str] | None, ref: str | None
+    paths: Sequence[Path], options: Options, only: set[str] | None, ref: str | None, brief: bool
 ) -> tuple[list[Report], list[RunctlError], Comparison | None]:
     """The reports, the errors of files that cannot be read, and how the reports differ from the base's."""
     comparison: Comparison | None = None
@@ -81,7 +83,7 @@ def _judged(
             hint = f"runctl rules {path.name.upper()} prints a rule's page; --explain adds those of what is found"
             raise UsageError(f"no such file: {path}", hint=hint)
     if ref is None:
-        found = preflight.survey(preflight.expand(paths), options, only)
+        found = surveys.survey(preflight.expand(paths), options, only, processes=_processes(), brief=brief)
     else:
         from runctl import base  # a comparison is asked for in CI only
 
@@ -95,6 +97,12 @@ def _judged(
         elif one.kind != "project" or one.findings:
             reports.append(one)
     return reports, unreadable, comparison
+
+
+def _processes() -> int:
+    """How many may judge a long list: two, where this process may use two processors."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(1)
+    return min(2, len(usable))
 
 
 def _collect_seldom() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from runctl import preflight, view
+from runctl import preflight, surveys, view
 from runctl import project as projects
 from runctl.cli import _checking as checking
 from runctl.errors import Exit, RunctlError, UsageError
@@ -78,7 +78,7 @@ def _create(paths: Sequence[Path], options: Options, only: set[str] | None) -> i
     target = given or baseline.place(project) or project.root / baseline.FILE
     reports: list[Report] = []
     errors: list[RunctlError] = []
-    for found in preflight.survey(files, replace(options, known=""), only):
+    for found in surveys.survey(files, replace(options, known=""), only):
         if isinstance(found, Report):
             reports.append(found)
         else:

@@ -1,0 +1,141 @@
+"""What a signature is for, and whether it still holds: the card's text, the effective config, the dataset.
+
+A signature carries a digest of the three. What was signed is also kept, as `runcards/signed/NAME-DIGEST.json`, so that
+a signature that no longer holds can say what changed since.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runctl import config as configs
+from runctl import record
+from runctl.cards import tables
+from runctl.cards.card import Card, digest
+from runctl.cards.contract import Signature
+from runctl.facts import Facts
+from runctl.gathering import sweeps
+from runctl.light import dataclass
+from runctl.yamldoc import Document
+
+SIGNED = "signed"
+MOST_SAID = 6  # changes of one kind that are named
+_DATA = ("dataset.folder", "dataset.encoding_digest", "dataset.frames", "dataset.games")
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What there is to agree to. `covers` are the digests of its parts."""
+
+    text: str
+    config: dict[str, Any]
+    data: dict[str, Any]
+
+    @property
+    def covers(self) -> dict[str, str]:
+        return {"text": digest(self.text), "config": digest(self.config), "data": digest(self.data)}
+
+    @property
+    def digest(self) -> str:
+        return digest(self.covers)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema_version": record.SCHEMA_VERSION, "text": self.text, "config": self.config, "data": self.data}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A signature and why it no longer holds; empty where it does."""
+
+    signature: Signature
+    void: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        return not self.void
+
+
+def agreed(card: Card, facts: Facts, document: Document) -> Agreed:
+    """What a signature of this card would be for now. A run's name is no part of it; whose config is not runctl's own
+    is taken as it is written."""
+    config = facts.get("config.whole")
+    effective = configs.to_effective(config) if config is not None else dict(document.data or {})
+    effective.pop("name", None)
+    data = {name: facts.get(name) for name in _DATA if facts.get(name) is not None}
+    return Agreed(card.text.agreed(), effective, data)
+
+
+def standings(card: Card, now: Agreed) -> list[Standing]:
+    """Every signature of a card, in order; of one person the last one counts."""
+    return [Standing(one, tuple(_void(card, one, now))) for one in card.contract.signatures]
+
+
+def counting(found: list[Standing]) -> list[Standing]:
+    """The last signature of each person that is a verdict: a comment takes nothing back."""
+    last: dict[str, Standing] = {}
+    for one in found:
+        if one.signature.verdict != "comment":
+            last[one.signature.by] = one
+    return list(last.values())
+
+
+def refusal(found: list[Standing]) -> str | None:
+    """Why a run may not be launched by this card; None where somebody approved, and nobody blocks."""
+    verdicts = counting(found)
+    blocking = [one.signature for one in verdicts if one.signature.verdict == "block"]
+    if blocking:
+        return f"{blocking[0].by} blocks it" + (f": {blocking[0].comment}" if blocking[0].comment else "")
+    approved = [one for one in verdicts if one.signature.verdict == "approve"]
+    if not approved:
+        return "nobody has approved it"
+    if any(one.holds for one in approved):
+        return None
+    return f"the approval of {approved[-1].signature.by} no longer holds: {'; '.join(approved[-1].void)}"
+
+
+def keep(card: Card, now: Agreed) -> Path:
+    """Write down what is signed; the file is there already where another signed the same."""
+    path = _kept(card, now.digest)
+    if not path.exists():
+        record.write_json(path, now.to_json())
+    return path
+
+
+def _kept(card: Card, of: str) -> Path:
+    return card.path.parent / SIGNED / f"{card.name}-{of[:12]}.json"
+
+
+def _void(card: Card, one: Signature, now: Agreed) -> Iterator[str]:
+    if one.digest == now.digest:
+        return
+    before = record.read_json(_kept(card, one.digest))
+    if not isinstance(before, dict) or digest_of(before) != one.digest:
+        changed = [name for name, found in now.covers.items() if one.covers.get(name) != found]
+        yield f"changed since: {', '.join(changed) or 'something'} (what was signed is not kept beside the card)"
+        return
+    yield from differences(before, now.to_json())
+
+
+def digest_of(kept: Mapping[str, Any]) -> str:
+    """The digest of something that was agreed, as kept."""
+    return digest({name: digest(kept.get(name)) for name in ("text", "config", "data")})
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between two states that were agreed, in words."""
+    for name in ("config", "data"):
+        old, new = sweeps.flat(before.get(name) or {}), sweeps.flat(now.get(name) or {})
+        keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+        for key in keys[:MOST_SAID]:
+            yield f"{key} {tables.value(old.get(key))} → {tables.value(new.get(key))}"
+        if len(keys) > MOST_SAID:
+            yield f"{len(keys) - MOST_SAID} more keys of the {name}"
+    old_lines, new_lines = str(before.get("text")).splitlines(), str(now.get("text")).splitlines()
+    words = [line for line in difflib.ndiff(old_lines, new_lines) if line[:2] in ("- ", "+ ") and line[2:].strip()]
+    for line in words[:MOST_SAID]:
+        yield f"the card's text: {'without' if line[0] == '-' else 'now'} “{line[2:].strip()[:100]}”"
+    if len(words) > MOST_SAID:
+        yield f"{len(words) - MOST_SAID} more lines of the card"
