@@ -24,7 +24,7 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
     config = folder / example.file
     config.write_text(example.config)
     for name, text in example.beside:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     if example.source is not None:
         (folder / "code").mkdir(exist_ok=True)

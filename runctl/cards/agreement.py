@@ -104,6 +104,12 @@ def keep(card: Card, now: Agreed) -> Path:
     return path
 
 
+def kept(card: Card, of: str) -> dict[str, Any] | None:
+    """What was signed with that digest; None where it is not there, or is something else."""
+    found = record.read_json(_kept(card, of))
+    return found if isinstance(found, dict) and digest_of(found) == of else None
+
+
 def _kept(card: Card, of: str) -> Path:
     return card.path.parent / SIGNED / f"{card.name}-{of[:12]}.json"
 
@@ -111,8 +117,8 @@ def _kept(card: Card, of: str) -> Path:
 def _void(card: Card, one: Signature, now: Agreed) -> Iterator[str]:
     if one.digest == now.digest:
         return
-    before = record.read_json(_kept(card, one.digest))
-    if not isinstance(before, dict) or digest_of(before) != one.digest:
+    before = kept(card, one.digest)
+    if before is None:
         changed = [name for name, found in now.covers.items() if one.covers.get(name) != found]
         yield f"changed since: {', '.join(changed) or 'something'} (what was signed is not kept beside the card)"
         return
@@ -125,16 +131,20 @@ def digest_of(kept: Mapping[str, Any]) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two states that were agreed, in words."""
+    """What differs between two states that were agreed, in words. Rows of tables follow the config: where that has
+    changed, they are not said again."""
+    said = False
     for name in ("config", "data"):
         old, new = sweeps.flat(before.get(name) or {}), sweeps.flat(now.get(name) or {})
         keys = [key for key in dict.fromkeys((*old, *new)) if old.get(key) != new.get(key)]
+        said = said or bool(keys)
         for key in keys[:MOST_SAID]:
             yield f"{key} {tables.value(old.get(key))} → {tables.value(new.get(key))}"
         if len(keys) > MOST_SAID:
             yield f"{len(keys) - MOST_SAID} more keys of the {name}"
     old_lines, new_lines = str(before.get("text")).splitlines(), str(now.get("text")).splitlines()
     words = [line for line in difflib.ndiff(old_lines, new_lines) if line[:2] in ("- ", "+ ") and line[2:].strip()]
+    words = [line for line in words if not (said and line[2:].lstrip().startswith("|"))]
     for line in words[:MOST_SAID]:
         yield f"the card's text: {'without' if line[0] == '-' else 'now'} “{line[2:].strip()[:100]}”"
     if len(words) > MOST_SAID:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from runctl import config as configs
 from runctl import project as projects
-from runctl import record, status
+from runctl import record
 from runctl.cards import tables
 from runctl.cards import text as texts
 from runctl.cards.text import Text
@@ -90,6 +91,8 @@ def against(facts: Facts, baseline: Sequence[str], project: projects.Project) ->
     before = record.read_object(run.run).get("config")
     if not isinstance(before, dict):
         raise UsageError(f"the run {baseline[0]} has no config on record", hint="choose another baseline")
+    with suppress(ValueError):  # of a version that did not know some keys: they get their defaults
+        before = configs.to_effective(configs.from_effective({"name": baseline[0], **before}))
     old, new = sweeps.flat(before), sweeps.flat(configs.to_effective(config))
     keys = [key for key in dict.fromkeys((*old, *new)) if key.partition(".")[0] not in _NAMES]
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
@@ -97,12 +100,6 @@ def against(facts: Facts, baseline: Sequence[str], project: projects.Project) ->
 
 def named(baseline: Sequence[str]) -> str:
     return baseline[0] if baseline else ""
-
-
-def finished(name: str, project: projects.Project) -> str | None:
-    """Why a run cannot be a baseline: it did not succeed; None where it did."""
-    found = status.observe(record.find(project.root, name))
-    return None if found.state == "succeeded" else f"{name} is {found.state}"
 
 
 def _metric(facts: Facts) -> dict[str, str]:

@@ -1,0 +1,228 @@
+"""What is done with a card before its run: draft, check, sign, amend. Each writes the whole file or nothing."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runctl import code_version, preflight
+from runctl import project as projects
+from runctl.cards import agreement, draft, tables
+from runctl.cards import card as cards
+from runctl.cards import text as texts
+from runctl.cards.agreement import Agreed, Standing
+from runctl.cards.card import Card
+from runctl.cards.contract import Verdict
+from runctl.errors import RefusedError, UsageError
+from runctl.names import RUN_NAME
+from runctl.preflight import Report
+from runctl.project import Project
+
+_GIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """A card beside its config: what preflight says of it, what there is to agree to, and how the signatures stand."""
+
+    card: Card
+    project: Project
+    report: Report
+    agreed: Agreed | None
+    standings: tuple[Standing, ...]
+
+    @property
+    def refusal(self) -> str | None:
+        return agreement.refusal(list(self.standings))
+
+    def to_json(self) -> dict[str, Any]:
+        contract = self.card.contract
+        signatures = [
+            {**one.signature.model_dump(), "holds": one.holds, "void": list(one.void)} for one in self.standings
+        ]
+        return {
+            "path": str(self.card.path),
+            "name": self.card.name,
+            "contract": {**contract.model_dump(mode="json"), "signatures": signatures},
+            "digest": self.agreed.digest if self.agreed else None,
+            "refusal": self.refusal,
+            "findings": [finding.to_json() for finding in self.report.findings if about_card(finding.rule)],
+        }
+
+
+def about_card(rule: str) -> bool:
+    """Whether a rule is about cards; a card says nothing of the others."""
+    return rule in ("EX101", "EX102", "EX103", "EX104", "EX106", "EX107")
+
+
+def read(name: str) -> Read:
+    """A card by path or name, with its config. Raises UsageError and CardError."""
+    project = projects.load()
+    card = cards.load(cards.find(name, project))
+    return beside(card, projects.load(card.path))
+
+
+def beside(card: Card, project: Project) -> Read:
+    """A card with its config; where the config does not name the card, it is read as if it did."""
+    config = project.root / card.contract.config
+    if not config.exists():
+        raise UsageError(f"{card.path}: its config {card.contract.config} is not there", hint="set config: in the card")
+    named = Path(card.path).resolve().relative_to(project.root.resolve()).as_posix()
+    facts, document = preflight.gather(config, preflight.Options((f"card={named}",)), project)
+    report = preflight.check(facts, document)
+    found = None if facts.get("config.problems") else agreement.agreed(card, facts, document)
+    standings = tuple(agreement.standings(card, found)) if found else ()
+    return Read(card, project, report, found, standings)
+
+
+def new(config: Path, baseline: Sequence[str], name: str | None) -> Path:
+    """Draft a card for a config. Raises UsageError where there is one already, or a baseline is no run."""
+    project = projects.load(config)
+    facts, _ = preflight.gather(config, None, project)
+    if problems := facts.get("config.problems"):
+        hint = f"runctl preflight {config} says what is wrong"
+        raise UsageError(f"{config} is not valid: {problems[0].message}", hint=hint)
+    chosen = name or str(facts.get("name") or config.stem)
+    path = project.root / cards.FOLDER / f"{chosen}.md"
+    if not RUN_NAME.fullmatch(chosen):
+        raise UsageError(f"{chosen!r} cannot be a card's name", hint="letters, digits, '.', '_' and '-'")
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint=f"--name NAME drafts another; runctl card show {chosen}")
+    text = draft.text(chosen, config, facts, baseline, project)
+    cards.of(texts.parse(text, str(path)), path).save()
+    return path
+
+
+def sign(name: str, by: str, verdict: Verdict, comment: str | None) -> Read:
+    """Add a signature to a card. An approval of a card with faults is refused (RefusedError)."""
+    found = read(name)
+    if found.agreed is None:
+        raise UsageError(f"{found.card.contract.config} is not valid, so that there is nothing to sign")
+    wrong = [one for one in found.report.findings if about_card(one.rule) and one.severity == "error"]
+    wrong = [one for one in wrong if one.rule != "EX103"]
+    if verdict == "approve" and wrong:
+        raise RefusedError(f"{found.card.path} cannot be approved: {wrong[0].message}", hint=wrong[0].fix)
+    if found.card.contract.status == "closed":
+        raise RefusedError(f"{found.card.name} is closed: its run is over", hint="draft a card for the next run")
+    agreement.keep(found.card, found.agreed)
+    entry = {
+        "by": by,
+        "verdict": verdict,
+        "at": now(),
+        "digest": found.agreed.digest,
+        "covers": found.agreed.covers,
+        "comment": comment,
+        "identity": identity(found.project.root),
+        "code": code_version.read(found.project.root).commit,
+    }
+    entry = {key: value for key, value in entry.items() if value is not None}
+    signed = [one.model_dump(mode="json") for one in found.card.contract.signatures]
+    signed = [{key: value for key, value in one.items() if value is not None} for one in signed]
+    return _signed(found, [*signed, entry])
+
+
+def _signed(found: Read, signatures: list[dict[str, Any]]) -> Read:
+    text = found.card.text.with_section("signatures", signatures)
+    read_again = beside(cards.of(text, found.card.path), found.project)
+    status = "agreed" if read_again.refusal is None else "draft"
+    if found.card.contract.status in ("draft", "agreed") and status != found.card.contract.status:
+        text = text.with_section("status", status)
+    made = shown(beside(cards.of(text, found.card.path), found.project))
+    made.card.save()
+    return made
+
+
+def shown(found: Read) -> Read:
+    """The same with the signatures written out in the card's own block, for who reads it where Markdown is shown."""
+    if "sign-off" not in found.card.text.blocks:
+        return found
+    rows = [
+        (
+            one.signature.by,
+            one.signature.verdict,
+            one.signature.at[:16].replace("T", " "),
+            "holds" if one.holds else f"void: {'; '.join(one.void)}",
+            one.signature.comment or "",
+        )
+        for one in found.standings
+    ]
+    head = ("who", "verdict", "when (UTC)", "", "said")
+    content = tables.table(head, rows) if rows else draft.UNSIGNED.format(found.card.name)
+    return beside(cards.of(found.card.text.with_block("sign-off", content), found.card.path), found.project)
+
+
+def amend(name: str, by: str, why: str) -> tuple[Read, tuple[str, ...]]:
+    """Compute a card's tables anew and write down what changed since it was last agreed on; the signatures become void
+    by that. Raises RefusedError once results are there: then it is a deviation (`closing.deviate`)."""
+    found = read(name)
+    if found.agreed is None:
+        raise UsageError(f"{found.card.contract.config} is not valid", hint="mend the config first")
+    if found.card.contract.status in ("running", "closed"):
+        hint = f"runctl card deviate {found.card.name} --why … writes down what was done otherwise"
+        raise RefusedError(f"{found.card.name} is {found.card.contract.status}: what was agreed stays", hint=hint)
+    facts = found.report.facts
+    changes, baseline = facts.get("card.changes"), draft.named(found.card.contract.baseline)
+    text = draft.refreshed(found.card.text, facts, changes, baseline)
+    after = beside(cards.of(text, found.card.path), found.project)
+    if after.agreed is None:
+        raise UsageError(f"{found.card.contract.config} is not valid")
+    before = last_agreed(found)
+    differs = tuple(agreement.differences(before, after.agreed.to_json())) if before else ()
+    entry = {"kind": "amended", "at": now(), "by": by, "why": why, "after": after.agreed.digest}
+    entry["before"] = agreement.digest_of(before) if before else found.agreed.digest
+    text = text.with_section("log", [*log_of(found.card), entry])
+    if found.card.contract.status == "agreed":
+        text = text.with_section("status", "draft")
+    made = shown(beside(cards.of(text, found.card.path), found.project))
+    made.card.save()
+    return made, differs
+
+
+def last_agreed(found: Read) -> dict[str, Any] | None:
+    """What was last signed, as kept beside the card."""
+    for one in reversed(found.card.contract.signatures):
+        kept = agreement.kept(found.card, one.digest)
+        if kept is not None:
+            return kept
+    return None
+
+
+def log_of(card: Card) -> list[dict[str, Any]]:
+    """A card's log as it is written."""
+    entries = [one.model_dump(mode="json") for one in card.contract.log]
+    return [{key: value for key, value in one.items() if value is not None} for one in entries]
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def identity(folder: Path) -> str | None:
+    """Who git says is here: `Name <mail>`; None where it does not know."""
+    found = []
+    for key in ("user.name", "user.email"):
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), "config", key],
+                capture_output=True,
+                text=True,
+                timeout=_GIT_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        found.append(done.stdout.strip())
+    return f"{found[0]} <{found[1]}>" if all(found) else None
+
+
+def someone() -> str:
+    """Who asks, where nobody is named: the account's name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "someone"

@@ -1,0 +1,192 @@
+"""`runctl card`: what a run is for, who agreed to it, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from runctl.cli.options import ConfigPath, Json, complete_run
+
+app = typer.Typer(help="Draft, check, sign and close run cards.", no_args_is_help=True)
+
+
+def complete_card(incomplete: str) -> list[str]:
+    """Names of cards, for shell completion."""
+    from runctl import project
+    from runctl.cards import card
+
+    return [path.stem for path in card.every(project.load()) if path.stem.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(metavar="CARD", help="A card's name or path.", autocompletion=complete_card)]
+By = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Who; without it, the account's name.")]
+Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, kept in the card.")]
+
+
+@app.command()
+def new(
+    config: ConfigPath,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option("--baseline", metavar="RUN", help="What it is compared with.", autocompletion=complete_run),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The card's name; without it, the run's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draft a card for a config, with everything in it that can be computed.
+
+    \b
+    Examples:
+      runctl card new configs/quickstart.yaml
+      runctl card new configs/big.yaml --baseline big-1 --name wider
+    """
+    from runctl import view
+    from runctl.cards import desk
+
+    path = desk.new(config, baseline or [], name)
+    if as_json:
+        view.print_json({"path": str(path), "name": path.stem})
+        return
+    typer.echo(path)
+    view.say(f"now say what the run is for, its targets and its kill thresholds; then: runctl card check {path.stem}")
+    view.say(f"and name it in the config: card: {path.parent.name}/{path.name}")
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CARD]...", help="Cards; without any, all.", autocompletion=complete_card),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold cards against their configs: exit 1 where one is not in order, or says otherwise than its config.
+
+    \b
+    Examples:
+      runctl card check wider
+      runctl card check
+    """
+    from runctl import project, view
+    from runctl.cards import card, desk
+    from runctl.errors import Exit, RunctlError
+    from runctl.view import cards as card_view
+
+    found: list[desk.Read | tuple[str, RunctlError]] = []
+    for name in names or [str(path) for path in card.every(project.load())]:
+        try:
+            found.append(desk.read(name))
+        except RunctlError as error:
+            if names and len(names) == 1:
+                raise
+            found.append((name, error))
+    if as_json:
+        cards = [
+            {"path": one[0], "error": one[1].to_json()} if isinstance(one, tuple) else one.to_json() for one in found
+        ]
+        view.print_json({"cards": cards})
+    else:
+        card_view.checked(found)
+    if any(isinstance(one, tuple) or card_view.faults(one) for one in found):
+        raise typer.Exit(Exit.FINDINGS)
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Show a card: what it is for, who agreed and whether that still holds, and what is wrong with it.
+
+    \b
+    Examples:
+      runctl card show wider
+      runctl card show runcards/wider.md --json
+    """
+    from runctl import view
+    from runctl.cards import desk
+    from runctl.view import cards as card_view
+
+    found = desk.read(name)
+    if as_json:
+        view.print_json({"card": found.to_json()})
+    else:
+        card_view.card(found)
+
+
+@app.command("list")
+def every(as_json: Json = False) -> None:
+    """The board: every card with its state, its signatures and its verdict.
+
+    \b
+    Examples:
+      runctl card list
+      runctl card list --json
+    """
+    from runctl import project, view
+    from runctl.cards import card, desk
+    from runctl.errors import RunctlError
+    from runctl.view import cards as card_view
+
+    found: list[desk.Read | tuple[str, RunctlError]] = []
+    for path in card.every(project.load()):
+        try:
+            found.append(desk.read(str(path)))
+        except RunctlError as error:
+            found.append((str(path), error))
+    if as_json:
+        cards = [
+            {"path": one[0], "error": one[1].to_json()} if isinstance(one, tuple) else one.to_json() for one in found
+        ]
+        view.print_json({"cards": cards})
+    else:
+        card_view.board(found)
+
+
+@app.command()
+def sign(
+    name: Name,
+    verdict: Annotated[str, typer.Option("--verdict", metavar="VERDICT", help="approve, block or comment.")],
+    by: By = None,
+    comment: Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="What you say to it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a card: for its text, its config and its dataset as they are now. A change of any of them voids it.
+
+    \b
+    Exit codes: 0 signed · 4 refused: the card disagrees with its config, or its run is over.
+
+    \b
+    Examples:
+      runctl card sign wider --as Ada --verdict approve
+      runctl card sign wider --as Bo --verdict block -m "the batch does not fit"
+    """
+    from runctl import view
+    from runctl.cards import desk
+    from runctl.errors import UsageError
+    from runctl.view import cards as card_view
+
+    if verdict not in ("approve", "block", "comment"):
+        raise UsageError(f"--verdict is '{verdict}'", hint="it can be approve, block or comment")
+    found = desk.sign(name, by or desk.someone(), verdict, comment)  # type: ignore[arg-type]
+    if as_json:
+        view.print_json({"card": found.to_json()})
+    else:
+        card_view.signed(found)
+
+
+@app.command()
+def amend(name: Name, why: Why, by: By = None, as_json: Json = False) -> None:
+    """Change what was agreed before results are seen: the tables are computed anew, and who signed signs again.
+
+    \b
+    Examples:
+      runctl card amend wider --why "4,096 does not fit: back to 1,024" --as Ada
+    """
+    from runctl import view
+    from runctl.cards import desk
+    from runctl.view import cards as card_view
+
+    found, differs = desk.amend(name, by or desk.someone(), why)
+    if as_json:
+        view.print_json({"card": found.to_json(), "changed": list(differs)})
+    else:
+        card_view.amended(found, differs)
