@@ -190,3 +190,48 @@ def amend(name: Name, why: Why, by: By = None, as_json: Json = False) -> None:
         view.print_json({"card": found.to_json(), "changed": list(differs)})
     else:
         card_view.amended(found, differs)
+
+
+@app.command()
+def close(
+    name: Name,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The run that has ended.", autocompletion=complete_run)],
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Fill in what came of a run: targets met, missed or within noise, the baseline, estimate against actual.
+
+    \b
+    Exit codes: 0 closed, whatever the verdict · 2 the run goes on · 4 the card was closed with another run.
+
+    \b
+    Examples:
+      runctl card close wider wider-2
+    """
+    from runctl import view
+    from runctl.cards import closing, desk
+    from runctl.view import cards as card_view
+
+    found, outcome = closing.close(name, run, by or desk.someone())
+    if as_json:
+        view.print_json({"card": found.to_json(), "outcome": outcome.to_json()})
+    else:
+        card_view.closed(found, outcome)
+
+
+@app.command()
+def deviate(name: Name, why: Why, by: By = None, as_json: Json = False) -> None:
+    """Write down that something was done otherwise than agreed, after results could be seen.
+
+    \b
+    Examples:
+      runctl card deviate wider --why "the GPU was an H100, not an A100" --as Ada
+    """
+    from runctl import view
+    from runctl.cards import closing, desk
+
+    found = closing.deviate(name, by or desk.someone(), why)
+    if as_json:
+        view.print_json({"card": found.to_json()})
+    else:
+        typer.echo(found.card.path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from runctl import view
 
 if TYPE_CHECKING:
+    from runctl.cards.closing import Outcome
     from runctl.cards.desk import Read
     from runctl.errors import RunctlError
     from runctl.facts import Finding
@@ -110,3 +111,22 @@ def _told(findings: Sequence[Finding]) -> None:
         view.out().print(finding.message, markup=False)
         if finding.fix:
             view.out().print(f"    fix: {finding.fix}", markup=False)
+
+
+def closed(found: Read, outcome: Outcome) -> None:
+    """What came of a run: the verdict, then the same tables as in the card."""
+    from runctl.cards import closing
+
+    style = {"success": "good", "missed": "bad", "killed": "bad", "failed": "bad"}.get(outcome.verdict, "warn")
+    out = view.out()
+    out.print(f"[{style}]{outcome.verdict}[/{style}]  ", end="")
+    out.print(f"{found.card.name} with {outcome.run}, which {outcome.state}", markup=False)
+    for one in outcome.targets:
+        out.print(f"  target     {one.when}: {closing.shown(one.result)}, {one.verdict}", markup=False)
+    for against in outcome.baselines:
+        gap = f" ({closing.difference(against)})" if against.difference is not None else ""
+        told = f"{against.baseline.run}: {closing.shown(against.baseline)}{gap}, {against.verdict}"
+        out.print(f"  baseline   {told}", markup=False)
+    for said in (*outcome.incidents, *outcome.deviations):
+        out.print(f"  {said}", markup=False)
+    out.print(f"  written into {found.card.path}", markup=False)
