@@ -19,14 +19,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from runctl import __version__, backends, code_version, evidence, logs, preflight, record, rules, status
+from runctl import __version__, backends, code_version, evidence, logs, preflight, purse, record, rules, status
 from runctl import config as configs
 from runctl import project as projects
-from runctl.errors import ConfigError, Problem, RunFailed, UsageError, WaitTimeout, of_place
+from runctl.errors import ConfigError, Exit, Problem, RefusedError, RunFailed, UsageError, WaitTimeout, of_place
 from runctl.facts import Finding
 from runctl.light import asdict, dataclass, is_dataclass, replace
+from runctl.masking import known as secrets_of
+from runctl.masking import library, spans
+from runctl.notices import targets
 from runctl.supervisor import room
-from runctl.supervisor.supervise import GRACE_SECONDS
 from runctl.units import format_duration
 
 _LOOK_SECONDS = 0.1
@@ -41,11 +43,18 @@ class Allowed:
     because: str
 
 
+AGREED = ("EX102", "EX103")  # where the policy makes them errors: who launches cannot sign for the others
+
+
 class Refused(ConfigError):
-    """Preflight has errors that nobody allowed."""
+    """Preflight has errors that nobody allowed; exit 4 where what is missing is an agreement."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(problems)
+        if any(problem.rule in AGREED for problem in problems):
+            self.exit_code = Exit.REFUSED
+            self.hint = "policy.require_card in runctl.yaml: what such a run is for is agreed on before it starts"
+            return
         rule = next((problem.rule for problem in problems if problem.rule not in preflight.UNWAIVABLE), None)
         if rule:
             self.hint = f'to launch all the same: --allow {rule} --because "the reason, kept with the run"'
@@ -67,6 +76,11 @@ class Plan:
     findings: tuple[Finding, ...]
     estimate: Any
     guards: tuple[dict[str, Any], ...] = ()
+    notices: tuple[targets.Target, ...] = ()
+    shared: bool = False
+    price: dict[str, Any] | None = None
+    money: purse.Purse | None = None
+    likely_usd: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,6 +90,8 @@ class Plan:
             "preflight": {"counts": self.counts, "findings": [finding.to_json() for finding in self.findings]},
             "estimate": self.estimate,
             "guards": list(self.guards),
+            "notices": [one.to_json() for one in self.notices],
+            "purse": None if self.money is None else {**self.money.to_json(), "run_usd": self.likely_usd},
             "notes": list(self.notes),
         }
 
@@ -86,7 +102,7 @@ def plan(
     *,
     name: str | None = None,
     allowed: Sequence[Allowed] = (),
-    grace_seconds: float = GRACE_SECONDS,
+    grace_seconds: float | None = None,
     detached: bool | None = None,
 ) -> Plan:
     """Judge a config and say what would be started. Nothing is written. `detached`: whether nobody will follow it.
@@ -99,7 +115,7 @@ def plan(
         raise _taken(name)
     for entry in allowed:
         if rules.find(entry.rule).id in preflight.UNWAIVABLE:
-            raise UsageError(f"{entry.rule} cannot be allowed: such a config cannot run", hint="correct the config")
+            raise _unallowable(entry.rule.upper())
     loaded = configs.load(path, overrides)
     config = loaded.config if name is None else loaded.config.model_copy(update={"name": name})
     loaded = replace(loaded, config=config)
@@ -107,13 +123,19 @@ def plan(
     options = preflight.Options(overrides, adapter="native", launching=True, detached=detached)
     report = preflight.preflight(path, options, project)
     wanted = {entry.rule.upper(): entry for entry in allowed}
-    blocking = [finding for finding in report.errors if finding.rule not in wanted]
+    blocking = [finding for finding in report.errors if finding.rule not in wanted or finding.rule in AGREED]
+    if blocking and all(finding.rule == purse.RULE for finding in blocking):
+        raise RefusedError(blocking[0].message, hint=blocking[0].fix)
     if blocking:
         raise Refused([Problem(f.message, f.file, f.line, f.column, f.fix, f.rule) for f in blocking])
     found = {finding.rule for finding in report.errors}
     idle = [rule for rule in wanted if rule not in found]
     run_dir = record.runs_root(project.root) / (name or _free_name(project.root, config.name))
-    request = backend.plan(config, run_dir, 1, project.root, grace_seconds)
+    request = backend.plan(
+        config, run_dir, 1, project.root, backends.grace(config) if grace_seconds is None else grace_seconds
+    )
+    money, price, cost = report.facts.get("purse"), report.facts.get("compute.price"), report.facts.get("estimate.cost")
+    likely = None if cost is None else cost.likely
     return Plan(
         loaded=loaded,
         project=project.root,
@@ -123,25 +145,35 @@ def plan(
         allowed=tuple(Allowed(rule, entry.because) for rule, entry in wanted.items() if rule in found),
         notes=(
             *loaded.notes,
-            *(finding.message for finding in report.findings if finding.rule == "CF112"),
             *(f"{finding.where()}: {finding.message}" for finding in preflight.of_project(project).errors),
             *request.notes,
+            *targets.missing(project.notices),
+            *purse.notes(money, likely),
             *(f"--allow {rule}: nothing to allow, not recorded" for rule in idle),
         ),
         counts=report.counts,
         findings=tuple(finding for finding in report.findings if finding.severity != "error"),
         estimate=_plain(report.estimates),
         guards=tuple(report.facts.need("guards.all")),
+        notices=tuple(project.notices),
+        shared=project.shared,
+        price={"usd_per_hour": None, "basis": report.facts.why("compute.price")}
+        if price is None
+        else {"usd_per_hour": price.usd, "basis": price.basis},
+        money=money,
+        likely_usd=likely,
     )
 
 
 def start(plan: Plan) -> record.RunDir:
     """Claim the name, write the record, start the supervisor. Ctrl-C waits until the run is whole: afterwards
-    either everything is there and runs, or nothing is. Raises UsageError if the name was taken meanwhile, PlaceError
-    where the disk is full or not to be written to."""
+    either everything is there and runs, or nothing is. Raises UsageError if the name was taken meanwhile, RefusedError
+    if the money was, PlaceError where the disk is full or not to be written to."""
     code = code_version.read(plan.project)
+    total = None if plan.money is None else plan.money.total
     with uninterrupted():
-        run = _claim(plan, code)
+        with purse.claiming(plan.project, total, plan.likely_usd, "the run"):
+            run = _claim(plan, code)
         backend = backends.load(plan.request.backend)
         try:
             backend.submit(backend.plan(plan.loaded.config, run.path, 1, plan.project, plan.request.grace_seconds))
@@ -195,9 +227,15 @@ def failure(run: record.RunDir, found: status.RunStatus) -> RunFailed:
 
 
 def write_start(
-    folder: Path, *, from_step: int, checkpoint: dict[str, Any] | None, code: dict[str, Any] | None
+    folder: Path,
+    *,
+    from_step: int,
+    checkpoint: dict[str, Any] | None,
+    code: dict[str, Any] | None,
+    more: dict[str, Any] | None = None,
 ) -> None:
-    """start.json in an attempt's folder: who asked for it, when, and from which checkpoint; and room for its end."""
+    """start.json in an attempt's folder: who asked for it, when, from which checkpoint and with what changed config
+    (`more`); and room for its end."""
     own = evidence.identify()
     entry = {
         "schema_version": record.SCHEMA_VERSION,
@@ -207,7 +245,7 @@ def write_start(
         "checkpoint": checkpoint,
         "code": code,
     }
-    record.write_json(folder / "start.json", entry)
+    record.write_json(folder / "start.json", entry | (more or {}))
     room.reserve(folder)
 
 
@@ -245,14 +283,18 @@ def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
         hint = "runs are kept there: move what stands in its place, or make the folder writable"
         raise UsageError(f"cannot make the folder {root}: {error.strerror}", hint=hint) from None
     temporary = root / f".launch-{os.getpid()}-{time.time_ns()}.tmp"
+    secret = secrets_of.of_environment(addresses=[one.env for one in plan.notices])
     try:
-        write_start(temporary / "attempts" / "1", from_step=0, checkpoint=None, code=None)
-        if code.diff:
-            record.write_text(temporary / "code.diff", code.diff)
+        with record.private(plan.shared):
+            write_start(temporary / "attempts" / "1", from_step=0, checkpoint=None, code=None)
+            (temporary / "supervisor.log").touch()
+            if code.diff:
+                record.write_text(temporary / "code.diff", spans.hidden(code.diff, secret, library.detectors))
         while True:
             name = plan.name or _free_name(plan.project, plan.loaded.config.name)
             config = plan.loaded.config.model_copy(update={"name": name})
-            record.write_json(temporary / "run.json", _record(plan, config, name, code))
+            with record.private(plan.shared):
+                record.write_json(temporary / "run.json", _record(plan, config, name, code, secret))
             try:
                 os.rename(temporary, root / name)
                 break
@@ -273,7 +315,11 @@ def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:
         raise
 
 
-def _record(plan: Plan, config: configs.RunConfig, name: str, code: code_version.CodeVersion) -> dict[str, Any]:
+def _record(
+    plan: Plan, config: configs.RunConfig, name: str, code: code_version.CodeVersion, known: secrets_of.Known
+) -> dict[str, Any]:
+    """run.json. Secrets in its texts are hidden; `config` and `command` are kept as they are, since the run is made of
+    them (CF109 refuses a config that holds any)."""
     from runctl.backends import local
 
     trainer = list(config.command.argv) if config.task == "command" and config.command else local.TRAINER
@@ -285,17 +331,19 @@ def _record(plan: Plan, config: configs.RunConfig, name: str, code: code_version
         "project": str(plan.project),
         "command": trainer,
         "digest": configs.digest(config),
-        "overrides": list(plan.overrides),
-        "allowed": [asdict(entry) for entry in plan.allowed],
+        "overrides": spans.scrubbed(list(plan.overrides), known),
+        "allowed": [spans.scrubbed(asdict(entry), known) for entry in plan.allowed],
         "preflight": {"counts": plan.counts},
         "estimate": plan.estimate,
         "guards": list(plan.guards),
+        "notices": [one.to_json() for one in plan.notices],
+        "price": plan.price,
         "runctl_version": __version__,
         "code": code.to_json(),
         "environment": _environment(),
         "config": configs.to_effective(config),
         "config_file": str(plan.loaded.path.resolve()),
-        "config_text": code_version.without_secrets(plan.loaded.document.text),
+        "config_text": spans.hidden(code_version.without_secrets(plan.loaded.document.text), known, library.detectors),
     }
 
 
@@ -319,6 +367,13 @@ def _free_name(project: Path, base: str) -> str:
         suffix = f"-{number}"
         name = base[: 100 - len(suffix)] + suffix
     return name
+
+
+def _unallowable(rule: str) -> UsageError:
+    if rule == purse.RULE:
+        hint = "raise budget.total_usd in runctl.yaml, if the money is there"
+        return UsageError(f"{rule} cannot be allowed: it is about the money of the whole project", hint=hint)
+    return UsageError(f"{rule} cannot be allowed: such a config cannot run", hint="correct the config")
 
 
 def _taken(name: str) -> UsageError:

@@ -7,6 +7,7 @@ reported as not checked with the reason, and a rule that crashes is an error fin
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from runctl.adapters import folders, foreign, kinds, native, overlay, settle
 from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
-from runctl.gathering import derived, secrets, surroundings, written
+from runctl.gathering import carded, derived, secrets, surroundings, written
 from runctl.light import dataclass, field, replace
 from runctl.mending import advised
 from runctl.project import Project
@@ -96,9 +97,12 @@ class Report:
         """Why a launch from here would be refused now; empty where it would start."""
         return [*self.errors, *self.at_launch]
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
-        return {severity: sum(finding.severity == severity for finding in self.findings) for severity in ORDER}
+        found = dict.fromkeys(ORDER, 0)
+        for finding in self.findings:
+            found[finding.severity or "error"] += 1
+        return found
 
     @property
     def verdict(self) -> str:
@@ -149,6 +153,7 @@ def gather(
     written.read(facts, document, options.source)
     derived.derive(facts, project)
     surroundings.derive(facts, project, online=options.online, detached=options.detached)
+    carded.derive(facts, document, project)
     guarded.derive(facts)
     _purse(facts, project)
     return facts, document
@@ -168,18 +173,15 @@ def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -
     """Run every rule (or `only` those ids) over the facts."""
     _hide(facts)
     allowed = _waivers(facts, document)
+    kind = facts.get("config.kind", "training")
+    about_project = kind == "project"
     wanted = None if only is None else set(only)
-    known: Iterable[rules.Rule] = (
-        rules.known().values() if wanted is None or wanted else ()
-    )  # an estimate needs none of them
-    chosen = [rule for rule in known if wanted is None or rule.id in wanted]
-    about_project = facts.get("config.kind") == "project"
-    chosen = [rule for rule in chosen if rule.project == about_project]
-    if facts.get("config.kind") in ("other", "incomplete"):  # what is missing makes most rules meaningless
-        chosen = [rule for rule in chosen if rule.id[:2] in ("CF", "WV")]
-    if facts.foreign:
-        chosen = [rule for rule in chosen if not rule.native]
-    off = tuple(rule.id for rule in chosen if facts.policy.severity(rule.id) == "off")
+    chosen = () if wanted == set() else rules.concerning(kind, facts.foreign)  # an estimate needs none of them
+    if wanted is not None:
+        chosen = tuple(rule for rule in chosen if rule.id in wanted)
+    off: tuple[str, ...] = ()
+    if facts.policy.rules:
+        off = tuple(rule.id for rule in chosen if facts.policy.severity(rule.id) == "off")
     findings, waived, coverage = _judge(facts, document, chosen, allowed, off)
     at_launch: tuple[Finding, ...] = ()
     if not facts.launching and not about_project:
@@ -190,7 +192,7 @@ def check(facts: Facts, document: Document, only: Iterable[str] | None = None) -
     estimates = {} if about_project else _estimates(facts)
     return Report(
         facts.path,
-        facts.get("config.kind", "training"),
+        kind,
         tuple(findings),
         estimates,
         coverage,

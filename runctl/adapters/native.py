@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from operator import attrgetter
 
 from runctl import config as configs
 from runctl.adapters import native_dataset
@@ -53,18 +51,16 @@ _OF_THE_MODEL = {"data", "encoding", "model", "training", "loss_weights", "check
 def _settings(loaded: LoadedConfig, facts: Facts) -> None:
     """Each leaf of the config under its dotted key. A default stands where its section does, if it is written."""
     defaults: dict[str, Source] = {}
-    for key, origin in loaded.origins.items():
-        if origin.kind != "default":
-            source = Source(origin.kind, "", origin.position)
-        else:
-            section = key.partition(".")[0]
-            if section not in defaults:
-                defaults[section] = Source("default", "", loaded.document.keys.get((section,)))
-            source = defaults[section]
-        facts.values[key] = Fact(_value_of(key)(loaded.config), source)
-
-
-_value_of = cache(attrgetter)
+    values, keys = facts.values, loaded.document.keys
+    for key, value, kind, place in loaded.leaves:
+        if kind != "default":
+            values[key] = Fact(value, Source(kind, "", place))
+            continue
+        section = key.partition(".")[0]
+        source = defaults.get(section)
+        if source is None:
+            source = defaults[section] = Source("default", "", keys.get((section,)))
+        values[key] = Fact(value, source)
 
 
 def _length(config: RunConfig, facts: Facts) -> None:

@@ -24,11 +24,15 @@ UNQUOTED = "write it without quotes: "
 _NUMBER = pattern(r"[-+]?(\d[\d_]*)(\.\d*)?([eE][-+]?\d+)?")
 
 
+Kind = Literal["file", "default", "override", "alias"]
+Leaf = tuple[str, Any, Kind, yamldoc.Position | None]
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a value of the effective config came from."""
 
-    kind: Literal["file", "default", "override", "alias"]
+    kind: Kind
     position: yamldoc.Position | None = None
 
     def __str__(self) -> str:
@@ -39,13 +43,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config with its file. `origins` has one entry for every leaf, by dotted key (`training.lr`)."""
+    """A valid config with its file. `leaves` are all its settings: dotted key (`training.lr`), value, kind of origin
+    and, where it stands in the file, the place."""
 
     config: RunConfig
     document: yamldoc.Document
     path: Path
-    origins: dict[str, Origin]
+    leaves: list[Leaf]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Where each setting came from, by its dotted key."""
+        return {key: Origin(kind, place) for key, _, kind, place in self.leaves}
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -89,8 +99,9 @@ def validate(document: yamldoc.Document, overrides: Sequence[str] = ()) -> Loade
         if (more := len(found) - MAX_PROBLEMS) > 0:
             found[MAX_PROBLEMS:] = [Problem(f"{more:,} more problems like these")]
         raise ConfigError(found)
-    origins = _origins(config, data, document, aliased.moved, overridden)
-    return LoadedConfig(config, document, Path(path), origins, aliased.notes)
+    leaves: list[Leaf] = []
+    _leaves(config, data, document.keys, aliased.moved, overridden, (), leaves)
+    return LoadedConfig(config, document, Path(path), leaves, aliased.notes)
 
 
 def _beyond_types(
@@ -122,6 +133,10 @@ def _beyond_types(
 
         for index, key, message, hint in listing.problems(config.guards):
             problems.append(located(("guards", index, key), f"guards[{index}].{key}: {message}", hint))
+    if config.command is not None:
+        from runctl.config import program
+
+        problems += [located(path, message, hint) for path, message, hint in program.problems(config)]
     for name in config.command.env if config.command else ():
         if re.search(r"(?i)api_?key|secret|token|passw|credential", name):
             hint = f"export {name} in your shell: the program inherits it, and no record keeps it"
@@ -239,33 +254,29 @@ def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> Non
     node[last] = value
 
 
-_DEFAULT = Origin("default")
-
-
-def _origins(
+def _leaves(
     config: Settings,
     data: Any,
-    document: yamldoc.Document,
+    keys: dict[yamldoc.Path, yamldoc.Position],
     moved: dict[yamldoc.Path, yamldoc.Path],
     overridden: dict[yamldoc.Path, str],
-    prefix: yamldoc.Path = (),
-) -> dict[str, Origin]:
-    found: dict[str, Origin] = {}
-    above, keys = "".join(f"{part}." for part in prefix), document.keys
+    prefix: yamldoc.Path,
+    found: list[Leaf],
+) -> None:
+    above = "".join(f"{part}." for part in prefix)
     for name, value in vars(config).items():
         path = (*prefix, name)
         if isinstance(value, Settings) and not isinstance(value, Every):
             given = data.get(name) if data else None
             if given is None or isinstance(given, dict):
-                found |= _origins(value, given, document, moved, overridden, path)
+                _leaves(value, given, keys, moved, overridden, path, found)
                 continue
         if overridden and any(path[: len(key)] == key for key in overridden):
-            found[above + name] = Origin("override")
+            found.append((above + name, value, "override", None))
         elif (place := keys.get(moved.get(path, path) if moved else path)) is not None:
-            found[above + name] = Origin("alias" if path in moved else "file", place)
+            found.append((above + name, value, "alias" if path in moved else "file", place))
         else:
-            found[above + name] = _DEFAULT
-    return found
+            found.append((above + name, value, "default", None))
 
 
 def _model_of(annotation: Any) -> type[Settings] | None:

@@ -108,9 +108,10 @@ def _families(reports: Iterable[Report]) -> frozenset[str]:
     """Groups of rules (`CK`) of which more than one was asked, and none could judge, all for one reason."""
     reasons: dict[str, set[str]] = {}
     sizes: dict[str, set[str]] = {}
-    for report in reports:
-        coverage: Mapping[str, str] = report.coverage.not_checked
-        for rule in (*report.coverage.checked, *coverage):
+    alike = {(report.coverage.checked, tuple(report.coverage.not_checked.items())) for report in reports}
+    for checked, unchecked in alike:
+        coverage: Mapping[str, str] = dict(unchecked)
+        for rule in (*checked, *coverage):
             reasons.setdefault(rule[:2], set()).add(coverage.get(rule, ""))
             sizes.setdefault(rule[:2], set()).add(rule)
     return frozenset(one for one, why in reasons.items() if len(why) == 1 and "" not in why and len(sizes[one]) > 1)

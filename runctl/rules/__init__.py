@@ -102,6 +102,15 @@ def known() -> dict[str, Rule]:
     }
 
 
+@cache
+def concerning(kind: str, foreign: bool) -> tuple[Rule, ...]:
+    """The rules for a config of that kind (`training`, `incomplete`, `other`), or for `runctl.yaml` (`project`)."""
+    found = [rule for rule in known().values() if rule.project == (kind == "project")]
+    if kind in ("other", "incomplete"):  # what is missing makes most rules meaningless
+        found = [rule for rule in found if rule.id[:2] in ("CF", "WV")]
+    return tuple(rule for rule in found if not (foreign and rule.native))
+
+
 def find(identity: str) -> Rule:
     """The rule of that id; raises UsageError that names the nearest."""
     rule = known().get(identity.upper())

@@ -16,7 +16,8 @@ from runctl.light import dataclass, field
 from runctl.units import format_bytes, format_duration, format_usd, parse_bytes, parse_duration
 
 SEVERITIES = ("error", "warning", "note", "off")
-UNWAIVABLE = ("CF100", "CF101", "CF103", "PO101", "WV101", "WV102", "WV103")  # nobody can allow what these find
+# nobody can allow what these find
+UNWAIVABLE = ("CF100", "CF101", "CF103", "BU105", "PO101", "WV101", "WV102", "WV103")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ def _limit(show: Callable[[Any], str], without: str = "no limit") -> Callable[[A
     return lambda value: without if value is None else show(value)
 
 
+def _truth(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise ValueError(f"{given!r} is neither true nor false")
+    return given
+
+
 def _percent(share: float) -> str:
     return f"{share:.0%}"
 
@@ -124,6 +131,9 @@ VALUES: dict[str, Value] = {
     "max_gpus": Value(None, "a run on more GPUs is refused", _count, _limit(str)),
     "allowed_gpus": Value(None, "GPUs of the catalogue on which runs may be", _names, _limit(", ".join, "any")),
     "allowed_backends": Value(None, "places where runs may be", _names, _limit(", ".join, "any")),
+    "require_card": Value(False, "a run that needs a card is refused without a signed one", _truth),
+    "card_cost": Value(5.0, "a run likely to cost more needs a run card", _usd, format_usd),
+    "card_time": Value(2 * 3600.0, "a paid run likely to take longer needs one", parse_duration, format_duration),
     "data_least": Value(1.0, "tokens or examples for each parameter that a long run from scratch should have", _ratio),
     "data_most": Value(20_000.0, "tokens or examples for each parameter above which a model is small for them", _ratio),
 }
