@@ -77,7 +77,7 @@ def find(name: str, project: projects.Project) -> Path:
     folder = project.root / FOLDER
     path = folder / f"{name}.md"
     if path.exists():
-        return path
+        return near(path)
     known = sorted(one.stem for one in folder.glob("*.md"))
     hint = did_you_mean(name, known) or (f"known: {', '.join(known[:8])}" if known else "runctl card new CONFIG")
     raise UsageError(f"no card '{name}' in {folder}", hint=hint)
@@ -85,7 +85,14 @@ def find(name: str, project: projects.Project) -> Path:
 
 def every(project: projects.Project) -> list[Path]:
     """All cards of a project, by name."""
-    return sorted(path for path in (project.root / FOLDER).glob("*.md") if path.name.lower() != "readme.md")
+    found = sorted(path for path in (project.root / FOLDER).glob("*.md") if path.name.lower() != "readme.md")
+    return [near(path) for path in found]
+
+
+def near(path: Path) -> Path:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _twice(one: yamldoc.DuplicateKey) -> Problem:

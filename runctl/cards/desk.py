@@ -95,7 +95,7 @@ def new(config: Path, baseline: Sequence[str], name: str | None) -> Path:
         raise UsageError(f"{path} is there already", hint=f"--name NAME drafts another; runctl card show {chosen}")
     text = draft.text(chosen, config, facts, baseline, project)
     cards.of(texts.parse(text, str(path)), path).save()
-    return path
+    return cards.near(path)
 
 
 def sign(name: str, by: str, verdict: Verdict, comment: str | None) -> Read:
