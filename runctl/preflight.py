@@ -17,7 +17,7 @@ from runctl.adapters import folders, foreign, kinds, native, overlay, settle
 from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
 from runctl.facts import Facts, Finding, NotChecked, Unknown
-from runctl.gathering import carded, derived, secrets, surroundings, written
+from runctl.gathering import carded, derived, history, secrets, surroundings, written
 from runctl.light import dataclass, field, replace
 from runctl.mending import advised
 from runctl.project import Project
@@ -154,6 +154,7 @@ def gather(
     derived.derive(facts, project)
     surroundings.derive(facts, project, online=options.online, detached=options.detached)
     carded.derive(facts, document, project)
+    history.derive(facts, project)
     guarded.derive(facts)
     _purse(facts, project)
     return facts, document

@@ -112,6 +112,41 @@ def show(name: Name, as_json: Json = False) -> None:
         card_view.card(found)
 
 
+@app.command()
+def diff(
+    name: Name,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="What ran by it.", autocompletion=complete_run)
+    ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Also the rows that agree.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare a card with its config and with what ran, row by row: exit 1 where they differ.
+
+    \b
+    Examples:
+      runctl card diff wider
+      runctl card diff wider wider-2
+    """
+    from runctl import record, view
+    from runctl.cards import desk, differing
+    from runctl.errors import Exit
+
+    found = desk.read(name)
+    rows = differing.rows(found, record.find(found.project.root, run) if run else None)
+    shown = [row for row in rows if whole or row.differs]
+    if as_json:
+        names = ("table", "name", "card", "config", "ran", "differs")
+        view.print_json({"rows": [{key: getattr(row, key) for key in names} for row in shown]})
+    elif shown:
+        columns = ["", "card", "config", *([run] if run else [])]
+        view.table(columns, [[row.name, row.card, row.config, *([row.ran] if run else [])] for row in shown])
+    else:
+        typer.echo("card and config agree" + (f", and {run} ran so" if run else ""))
+    if any(row.differs for row in rows):
+        raise typer.Exit(Exit.FINDINGS)
+
+
 @app.command("list")
 def every(as_json: Json = False) -> None:
     """The board: every card with its state, its signatures and its verdict.

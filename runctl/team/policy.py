@@ -134,6 +134,8 @@ VALUES: dict[str, Value] = {
     "require_card": Value(False, "a run that needs a card is refused without a signed one", _truth),
     "card_cost": Value(5.0, "a run likely to cost more needs a run card", _usd, format_usd),
     "card_time": Value(2 * 3600.0, "a paid run likely to take longer needs one", parse_duration, format_duration),
+    "like_size": Value(1.5, "the factor within which the parameters of two models are of one size", _ratio),
+    "like_rate": Value(1.5, "the factor within which two learning rates are one", _ratio),
     "data_least": Value(1.0, "tokens or examples for each parameter that a long run from scratch should have", _ratio),
     "data_most": Value(20_000.0, "tokens or examples for each parameter above which a model is small for them", _ratio),
 }
