@@ -23,7 +23,7 @@ from runctl import __version__, backends, code_version, evidence, logs, prefligh
 from runctl import config as configs
 from runctl import project as projects
 from runctl.errors import ConfigError, Exit, Problem, RefusedError, RunFailed, UsageError, WaitTimeout, of_place
-from runctl.facts import Finding
+from runctl.facts import Facts, Finding
 from runctl.light import asdict, dataclass, is_dataclass, replace
 from runctl.masking import known as secrets_of
 from runctl.masking import library, spans
@@ -76,6 +76,7 @@ class Plan:
     findings: tuple[Finding, ...]
     estimate: Any
     guards: tuple[dict[str, Any], ...] = ()
+    card: dict[str, Any] | None = None
     notices: tuple[targets.Target, ...] = ()
     shared: bool = False
     price: dict[str, Any] | None = None
@@ -90,6 +91,7 @@ class Plan:
             "preflight": {"counts": self.counts, "findings": [finding.to_json() for finding in self.findings]},
             "estimate": self.estimate,
             "guards": list(self.guards),
+            "card": self.card,
             "notices": [one.to_json() for one in self.notices],
             "purse": None if self.money is None else {**self.money.to_json(), "run_usd": self.likely_usd},
             "notes": list(self.notes),
@@ -153,8 +155,9 @@ def plan(
         ),
         counts=report.counts,
         findings=tuple(finding for finding in report.findings if finding.severity != "error"),
-        estimate=_plain(report.estimates),
+        estimate=plain(report.estimates),
         guards=tuple(report.facts.need("guards.all")),
+        card=_card(report.facts),
         notices=tuple(project.notices),
         shared=project.shared,
         price={"usd_per_hour": None, "basis": report.facts.why("compute.price")}
@@ -163,6 +166,13 @@ def plan(
         money=money,
         likely_usd=likely,
     )
+
+
+def _card(facts: Facts) -> dict[str, Any] | None:
+    """The run card that the run goes by: its path, the digest of what was agreed, and why it was not, if so."""
+    if facts.get("card.whole") is None:
+        return None
+    return {"path": facts.get("card"), "digest": facts.get("card.digest"), "refusal": facts.get("card.refusal")}
 
 
 def start(plan: Plan) -> record.RunDir:
@@ -336,6 +346,7 @@ def _record(
         "preflight": {"counts": plan.counts},
         "estimate": plan.estimate,
         "guards": list(plan.guards),
+        "card": plan.card,
         "notices": [one.to_json() for one in plan.notices],
         "price": plan.price,
         "runctl_version": __version__,
@@ -400,12 +411,12 @@ def _touched(attempt: record.Attempt) -> float:
     return max(times)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Any estimate as JSON-able data."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -95,16 +95,17 @@ def of_seeds(run: record.RunDir, metric: Metric, project: Path) -> Noise | None:
     own = _without_seed(run)
     if own is None:
         return None
-    found = []
+    found: dict[Any, float] = {}  # of one seed the last one counts: the same again is no other chance
     for other in record.list_runs(project):
         if _without_seed(other) != own:
             continue
         one = of_run(other, metric) if other.name != run.name else of_run(run, metric)
         if one.value is not None and one.state == "succeeded":
-            found.append(one.value)
+            found[(_config(other) or {}).get("training.seed")] = one.value
     if len(found) < 2:
         return None
-    return Noise(t(len(found) - 1) * statistics.stdev(found), f"{len(found)} runs that differ in their seed only")
+    band = t(len(found) - 1) * statistics.stdev(found.values())
+    return Noise(band, f"{len(found)} runs that differ in their seed only")
 
 
 def t(freedom: int) -> float:

@@ -7,6 +7,7 @@ a signature that no longer holds can say what changed since.
 from __future__ import annotations
 
 import difflib
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from runctl.yamldoc import Document
 
 SIGNED = "signed"
 MOST_SAID = 6  # changes of one kind that are named
+_CODE = ("*.py", "*.cu", "*.cpp", "*.sh", "requirements*.txt", "*.lock", "pyproject.toml")
+_GIT_SECONDS = 5.0
 _DATA = ("dataset.folder", "dataset.encoding_digest", "dataset.frames", "dataset.games")
 
 
@@ -94,6 +97,22 @@ def refusal(found: list[Standing]) -> str | None:
     if any(one.holds for one in approved):
         return None
     return f"the approval of {approved[-1].signature.by} no longer holds: {'; '.join(approved[-1].void)}"
+
+
+def code_since(found: list[Standing], root: Path) -> str:
+    """Which code has changed since the last approval that holds; empty where none has, or that cannot be told."""
+    signed = [one.signature for one in counting(found) if one.holds and one.signature.verdict == "approve"]
+    commit = signed[-1].code if signed else None
+    if not commit:
+        return ""
+    git = ["git", "-C", str(root), "diff", "--name-only", "--relative", commit, "--", *_CODE]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    names = done.stdout.split("\n")[:-1] if done.returncode == 0 else []
+    more = f" and {len(names) - MOST_SAID} more" if len(names) > MOST_SAID else ""
+    return ", ".join(names[:MOST_SAID]) + more
 
 
 def keep(card: Card, now: Agreed) -> Path:

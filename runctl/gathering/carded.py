@@ -31,7 +31,10 @@ def derive(facts: Facts, document: Document, project: Project) -> None:
     else:
         facts.put("card.problems", (), "file")
         facts.put("card.whole", found, "file")
-        standings = agreement.standings(found, agreement.agreed(found, facts, document))
+        now = agreement.agreed(found, facts, document)
+        standings = agreement.standings(found, now)
+        facts.put("card.digest", now.digest, "derived", named)
+        facts.later("card.code_since", lambda: agreement.code_since(standings, project.root), "derived", "git")
         facts.put("card.standings", tuple(standings), "derived", named)
         facts.put("card.refusal", agreement.refusal(standings), "derived", named)
         baseline = found.contract.baseline

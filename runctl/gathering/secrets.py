@@ -113,6 +113,24 @@ def masked(line: str, hidden: Iterable[str] = ()) -> str:
     return _IN_LINE.sub(_hide, line) if _mentions(line) else line
 
 
+def shapes() -> dict[str, re.Pattern[str]]:
+    """The shapes of providers' keys by what each is, for texts that are no config."""
+    return dict(_EACH)
+
+
+def placeholder(value: str) -> bool:
+    """Whether a value only stands for a secret."""
+    return bool(_PLACEHOLDER.fullmatch(value[:LONGEST]))
+
+
+def under(name: str, value: str) -> str:
+    """What a value under this name is in words, "" if it is no secret."""
+    named = _named(name)
+    if not named or placeholder(value) or _PATH.fullmatch(value[:LONGEST]):
+        return ""
+    return named if named == "a password" or _looks_secret(value) else ""
+
+
 def pieces(secrets: Iterable[Secret]) -> tuple[str, ...]:
     """The texts to hide, the longest first; a secret of several lines also piece by piece."""
     texts = {part for one in secrets for part in (one.text, *one.text.split()) if len(part) >= 4 or part == one.text}

@@ -77,6 +77,11 @@ def _credentials(facts: Facts, project: Project) -> None:
         facts.put(f"credentials.{name}", project.once(there, there), "derived", "this machine")
 
 
+def credentials() -> dict[str, bool]:
+    """For whom credentials are on this machine."""
+    return {"wandb": _wandb(), "modal": _modal(), "hub": _hub()}
+
+
 def _wandb() -> bool:
     """An API key or an identity token in the environment, or a login kept in netrc."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

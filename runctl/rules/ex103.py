@@ -61,6 +61,9 @@ def check(facts: Facts) -> Iterable[Finding]:
         return  # EX102 asks for a card, EX104 for one that is in order
     card, refusal = facts.need("card.whole"), facts.need("card.refusal")
     if refusal is None:
+        if since := facts.get("card.code_since"):
+            message = f"{facts.get('card')} was signed before the code changed: {since}"
+            yield Finding(message, at="card", fix="look at the difference, then sign again or let it stand")
         return
     asked = False
     with suppress(NotChecked):
