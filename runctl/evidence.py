@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Collection
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -129,6 +130,35 @@ def children(parent: int) -> list[int]:
     return [pid for pid in _pids() if (stat := _stat(pid)) and int(stat[1]) == parent]
 
 
+def descendants(ancestor: int, without: Collection[int] = ()) -> list[int]:
+    """The pids of the living children of a process, of theirs, and so on, those `without` and theirs left out; [] where
+    /proc cannot tell."""
+    below: dict[int, list[int]] = {}
+    for pid in _pids():
+        if stat := _stat(pid):
+            below.setdefault(int(stat[1]), []).append(pid)
+    found, waiting = [], [ancestor]
+    while waiting:
+        children = [pid for pid in below.pop(waiting.pop(), []) if pid not in without]
+        found += children
+        waiting += children
+    return found
+
+
+def marked(run_dir: Path) -> list[int]:
+    """The living processes whose environment names a run's folder: what its trainers started, wherever it went."""
+    wanted = f"RUNCTL_RUN_DIR={run_dir}".encode()
+    found = []
+    for pid in _pids():
+        try:
+            named = wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if named and pid != os.getpid() and _stat(pid):
+            found.append(pid)
+    return found
+
+
 def send(identity: Identity, number: signal.Signals) -> bool:
     """Signal exactly that process, whatever happens to its pid meanwhile; False if it no longer lives.
     Raises PermissionError where it belongs to someone else."""
@@ -184,6 +214,11 @@ def _stat(pid: int) -> list[str] | None:
         return None
     fields = text[text.rindex(")") + 1 :].split()
     return None if fields[0] in ("Z", "X", "x") else fields
+
+
+def living() -> list[int]:
+    """The pids of all processes of this machine that can be seen."""
+    return _pids()
 
 
 def _pids() -> list[int]:

@@ -24,6 +24,7 @@ from runctl import config as configs
 from runctl import project as projects
 from runctl.errors import ConfigError, Exit, Problem, RefusedError, RunFailed, UsageError, WaitTimeout, of_place
 from runctl.facts import Facts, Finding
+from runctl.gathering import carded
 from runctl.light import asdict, dataclass, is_dataclass, replace
 from runctl.masking import known as secrets_of
 from runctl.masking import library, spans
@@ -170,9 +171,10 @@ def plan(
 
 def _card(facts: Facts) -> dict[str, Any] | None:
     """The run card that the run goes by: its path, the digest of what was agreed, and why it was not, if so."""
-    if facts.get("card.whole") is None:
+    read = carded.of(facts)
+    if read is None or read.problems:
         return None
-    return {"path": facts.get("card"), "digest": facts.get("card.digest"), "refusal": facts.get("card.refusal")}
+    return {"path": read.named, "digest": read.agreed.digest, "refusal": read.refusal}
 
 
 def start(plan: Plan) -> record.RunDir:
@@ -201,8 +203,10 @@ def await_start(
     """Wait until the newest attempt has done its first step, or has ended well.
 
     Loading may take long: the wait is only over when nothing alive was seen for `quiet_seconds`. Raises RunFailed
-    with the trainer's own error and its last log lines, or WaitTimeout; the latter leaves the run as it is.
+    with the trainer's own error and its last log lines, or WaitTimeout; the latter leaves the run as it is. Only a
+    silence that was waited through counts: the clock may jump.
     """
+    last, since = 0.0, time.monotonic()
     while True:
         found = status.observe(run)
         look(found)
@@ -210,10 +214,12 @@ def await_start(
             return found
         if found.over:
             raise failure(run, found)
-        sign = max(_touched(run.attempt(found.attempt)), found.created or 0.0)
-        if time.time() - sign > quiet_seconds:
+        sign = _touched(run.attempt(found.attempt))
+        if sign != last:
+            last, since = sign, time.monotonic()
+        if (silent := time.monotonic() - since) > quiet_seconds:
             raise WaitTimeout(
-                f"{run.name} has given no sign of life for {format_duration(time.time() - sign)} and no step has run",
+                f"{run.name} has given no sign of life for {format_duration(silent)} and no step has run",
                 hint=f"look at: runctl logs {run.name}; end it with: runctl stop {run.name}",
                 run=run.name,
             )
@@ -402,8 +408,8 @@ def _discard(folder: Path) -> None:
 
 def _touched(attempt: record.Attempt) -> float:
     """The last time that anything of an attempt was written."""
-    times = [attempt.path.stat().st_mtime]
-    for path in (attempt.log, attempt.heartbeat):
+    times = [0.0]
+    for path in (attempt.path, attempt.log, attempt.heartbeat):
         try:
             times.append(path.stat().st_mtime)
         except OSError:

@@ -11,12 +11,14 @@ from typing import Any
 
 from runctl import logs, record, status
 from runctl.estimate import accounting
-from runctl.fields import first_of, number, text, whole
+from runctl.fields import first_of, held_out, number, text, whole
 from runctl.guards.watch import listed
+from runctl.supervisor import changing
 from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
-_TAILS = (1 << 16, 1 << 20, None)
+_GUARD = ("name", "origin", "off_because", "do", "words", "why")
+_TAILS = (1 << 16, 1 << 20, 1 << 26)
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,19 @@ class Page:
 def read(run: record.RunDir) -> Page:
     """Gather a run's page; what a damaged or missing file would have said is left out."""
     found = status.observe(run)
-    data = record.read_object(run.run)
+    data = record.content(run)
     row = last_validation(run)
-    code: Any = data.get("code")
     return Page(
         status=found,
-        digest=data.get("digest"),
-        config_file=data.get("config_file"),
-        commit=code.get("commit") if isinstance(code, dict) else None,
-        allowed=data.get("allowed") or [],
-        attempts=[_attempt(entry) for entry in run.attempts()],
+        digest=text(data, "digest"),
+        config_file=text(data, "config_file"),
+        commit=text(data.get("code"), "commit"),
+        allowed=_allowed(data.get("allowed")),
+        attempts=_attempts(run, found),
         checkpoints=checkpoints(run),
-        metrics={key.removeprefix("val/"): value for key, value in row.items() if key.startswith("val/")},
-        metrics_step=row.get("step"),
-        baselines={key.removeprefix("baseline/"): value for key, value in row.items() if key.startswith("baseline/")},
+        metrics={key.removeprefix("val/"): number(row, key) for key in row if held_out(key)},
+        metrics_step=whole(row, "step"),
+        baselines={key.removeprefix("baseline/"): number(row, key) for key in row if key.startswith("baseline/")},
         guards=_guards(run, data),
         account=accounting.account(
             run,
@@ -80,7 +81,7 @@ def last_validation(run: record.RunDir) -> dict[str, Any]:
         return {}
     for limit in _TAILS:
         rows = _tail_rows(run.metrics, size if limit is None else min(limit, size))
-        found = [row for row in rows if any(key.startswith("val/") for key in row)]
+        found = [row for row in rows if any(held_out(key) for key in row)]
         if found:
             return found[-1]
         if limit is not None and limit >= size:
@@ -101,6 +102,12 @@ def commands(found: status.RunStatus) -> list[str]:
     return [*why, f"runctl resume {name}"]
 
 
+def _allowed(given: Any) -> list[dict[str, Any]]:
+    """The rules that were allowed at launch, each with its reason."""
+    found = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    return [{"rule": text(one, "rule"), "because": text(one, "because")} for one in found]
+
+
 def _guards(run: record.RunDir, data: dict[str, Any]) -> list[dict[str, Any]]:
     """The guards of a run in words, each with how often it tripped in all attempts, and the last time."""
     told = ("guard_tripped", "guard_unjudged")
@@ -109,10 +116,29 @@ def _guards(run: record.RunDir, data: dict[str, Any]) -> list[dict[str, Any]]:
     for guard in listed(data):
         own = [row for row in rows if row.get("guard") == guard.get("name")]
         trips = [row for row in own if row.get("event") == "guard_tripped"]
-        entry = {key: guard.get(key) for key in ("name", "origin", "on", "off_because", "do", "words", "why")}
-        last = {key: trips[-1].get(key) for key in ("time", "attempt", "step", "reason")} if trips else None
-        unjudged = own[-1].get("reason") if own and not trips else None
+        entry: dict[str, Any] = {key: text(guard, key) for key in _GUARD}
+        entry["on"] = guard.get("on") is True
+        last: dict[str, Any] | None = None
+        if trips:
+            last = {key: whole(trips[-1], key) for key in ("attempt", "step")}
+            last |= {"time": number(trips[-1], "time"), "reason": text(trips[-1], "reason")}
+        unjudged = text(own[-1], "reason") if own and not trips else None
         found.append({**entry, "trips": len(trips), "last": last, "unjudged": unjudged})
+    return found
+
+
+def _attempts(run: record.RunDir, now: status.RunStatus) -> list[dict[str, Any]]:
+    """Every attempt, with what was found of its resume; without an end on record, the newest as it stands `now`."""
+    told = {"resume_verified": True, "resume_doubtful": False}
+    rows = [row for row in record.read_lines(run.events) if text(row, "event") in told]
+    found = []
+    for attempt in run.attempts():
+        own = next((row for row in rows if row.get("attempt") == attempt.number), None)
+        resume = own and {"verified": told[str(own["event"])], "words": text(own, "reason") or ""}
+        found.append(_attempt(attempt) | {"resume": resume})
+        if attempt.number == now.attempt and found[-1]["state"] is None:
+            kept = ("state", "reason", "step", "seconds", "steps_per_second")
+            found[-1] |= {key: getattr(now, key) for key in kept}
     return found
 
 
@@ -122,15 +148,17 @@ def _attempt(attempt: record.Attempt) -> dict[str, Any]:
     begun = first_of([whole(resumed, "step"), whole(start, "from_step")])
     return {
         "attempt": attempt.number,
-        "started": start.get("time"),
+        "started": number(start, "time"),
         "from_step": begun,
         "passed_over": passed_over(resumed),
-        "step": end.get("step"),
-        "state": end.get("state"),
-        "reason": end.get("reason"),
-        "seconds": end.get("seconds"),
+        "step": whole(end, "step"),
+        "state": text(end, "state"),
+        "reason": text(end, "reason"),
+        "seconds": number(end, "seconds"),
         "failure": kind_of(end),
         "restart": text(start.get("restart"), "words"),
+        "changed": changing.words(start.get("changes")),
+        "changed_by": text(start, "changed_by"),
         "steps_per_second": _rate(end, begun),
     }
 
@@ -164,15 +192,18 @@ def _short(path: Path) -> str:
 
 
 def _tail_rows(path: Path, size: int) -> list[dict[str, Any]]:
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - size))
-        lines = file.read().split(b"\n")[:-1]
+    try:
+        with record.open_file(path) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - size))
+            lines = file.read(size).split(b"\n")[:-1]
+    except OSError:
+        return []
     rows: list[dict[str, Any]] = []
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             rows.append(row)

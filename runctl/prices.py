@@ -5,6 +5,7 @@ provider, then the list prices of the catalogue. A list price grows old: `stale`
 
 prices:
   modal: {A100-40GB: 2.10, cpu_core_hour: 0.04, gib_hour: 0.008}
+  local: {machine_hour: 0.35}
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from runctl.light import dataclass
 from runctl.yamldoc import Document
 
 BESIDES = ("cpu_core_hour", "gib_hour")  # what is priced besides GPUs
+MACHINE = "machine_hour"  # of one's own machine, whatever runs on it
 MOST = 100_000.0  # USD an hour; beyond it nothing is priced
 OWN = Source("runctl.yaml", "")
 
@@ -39,6 +41,7 @@ class Rates:
     cpu_core_hour: Price | None = None
     gib_hour: Price | None = None
     allowance: float = 0.0
+    machine_hour: Price | None = None
 
     def gpu(self, gpu: Gpu) -> Price | None:
         return self.gpus.get(gpu.name, self.any_gpu)
@@ -57,11 +60,12 @@ def of(provider: str, own: Own | None = None, live: Mapping[str, Price] | None =
     every = None if known.gpu_hour_usd is None else Price(known.gpu_hour_usd, known.source)
     return Rates(
         provider,
-        {**listed, **{name: price for name, price in given.items() if name not in BESIDES}},
+        {**listed, **{name: price for name, price in given.items() if name not in (*BESIDES, MACHINE)}},
         every,
         given.get("cpu_core_hour", _price(known.cpu_core_hour_usd, known.source)),
         given.get("gib_hour", _price(known.gib_hour_usd, known.memory_source or known.source)),
         known.allowance,
+        given.get(MACHINE),
     )
 
 
@@ -105,8 +109,6 @@ def _provider(name: Any, document: Document) -> str:
     """A provider may have any name, but not one that is nearly that of a known one."""
     where = document.position(("prices", name))
     known = list(hardware.catalogue().providers)
-    if name == "local":
-        raise UsageError(f"{where}: prices.local: a run on your own machine is counted as free of cost")
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"{where}: prices: {str(name)[:40]!r} is no provider's name", hint=_EXAMPLE)
     if name not in known and (near := get_close_matches(name.lower(), known, n=1, cutoff=0.8)):
@@ -121,7 +123,10 @@ def _rates(provider: str, given: Any, document: Document) -> dict[str, float]:
     found: dict[str, float] = {}
     for key, value in given.items():
         where = document.position(("prices", provider, key))
-        name = _thing(key, f"{where}: prices.{provider}")
+        if provider == "local" and key != MACHINE:
+            words = "your own machine has one price, whatever runs on it"
+            raise UsageError(f"{where}: prices.local: {words}", hint=f"write: prices: {{local: {{{MACHINE}: 0.35}}}}")
+        name = MACHINE if provider == "local" else _thing(key, f"{where}: prices.{provider}")
         if name in found:
             raise UsageError(f"{where}: prices.{provider} prices the {name} twice")
         try:

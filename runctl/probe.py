@@ -25,7 +25,7 @@ from runctl.estimate import calibration
 from runctl.estimate.calibration import Measurement
 from runctl.logs import last_lines
 from runctl.supervisor import process
-from runctl.supervisor.supervise import importable
+from runctl.supervisor.process import importable
 
 SECONDS = 60.0
 _LOOK_SECONDS = 0.2

@@ -10,16 +10,19 @@ from typing import Any
 from runctl import prices, yamldoc
 from runctl.errors import UsageError, did_you_mean
 from runctl.light import dataclass, field
+from runctl.notices import targets
 
 FILE = "runctl.yaml"
-KNOWN = ("policy", "prices", "adapters", "waivers", "baseline")
+KNOWN = ("policy", "prices", "budget", "adapters", "waivers", "baseline", "notices", "share")
+_MOST_USD = 1e12
 
 
 @dataclass(frozen=True)
 class Project:
     """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them); `prices` are USD per
     hour by provider and thing, checked (`runctl/prices.py`). `adapters` and `waivers` are as written, `baseline` names
-    a file; `document` is runctl.yaml, for the places of what is wrong in it."""
+    a file; `document` is runctl.yaml, for the places of what is wrong in it.
+    `notices` are who is told of runs; `shared`: the group may read them; `total_usd` is what all runs may cost."""
 
     root: Path
     file: Path | None = None
@@ -30,6 +33,9 @@ class Project:
     baseline: str | None = None
     document: yamldoc.Document | None = field(default=None, repr=False, compare=False)
     kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    notices: Sequence[targets.Target] = ()
+    shared: bool = False
+    total_usd: float | None = None
 
     def once(self, what: Any, read: Callable[[], Any]) -> Any:
         """What is read from the project's files once for all configs of a call: prices, calibrations."""
@@ -69,6 +75,9 @@ def load(config: Path | str | None = None) -> Project:
     baseline = data.get("baseline")
     if baseline is not None and not isinstance(baseline, str):
         raise UsageError(f"{document.position(('baseline',))}: baseline must name a file")
+    if data.get("share", "group") != "group":
+        hint = "leave it out to share nothing"
+        raise UsageError(f"{document.position(('share',))}: share can only be group", hint=hint)
     return Project(
         folder,
         file,
@@ -78,4 +87,24 @@ def load(config: Path | str | None = None) -> Project:
         tuple(data.get("waivers") or ()),
         baseline,
         document,
+        notices=targets.read(data.get("notices"), document),
+        shared="share" in data,
+        total_usd=_total_usd(data.get("budget"), document),
     )
+
+
+def _total_usd(raw: Any, document: yamldoc.Document) -> float | None:
+    """`budget: {total_usd: 200}`; raises UsageError with file, line and column."""
+    hint = "write: budget: {total_usd: 200}"
+    if raw is None:
+        return None
+    if not isinstance(raw, dict) or set(raw) - {"total_usd"}:
+        where = document.position(("budget",))
+        raise UsageError(f"{where}: the budget of a project has one key, total_usd", hint=hint)
+    usd = raw.get("total_usd")
+    if usd is None:
+        return None
+    if isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= _MOST_USD:
+        where = document.position(("budget", "total_usd"))
+        raise UsageError(f"{where}: budget.total_usd is {str(usd)[:40]}, no amount of USD", hint=hint)
+    return float(usd)

@@ -19,15 +19,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from runctl.errors import UsageError, did_you_mean
 from runctl.light import dataclass
 from runctl.names import RUN_NAME
 
 SCHEMA_VERSION = 1
+MOST_BYTES = 64 << 20  # of a file that holds one JSON object
+_MOST_LINE = 4 << 20  # of a JSON-lines file
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,16 @@ class Attempt:
     @property
     def log(self) -> Path:
         return self.path / "log.txt"
+
+    @property
+    def save(self) -> Path:
+        """Asks for a checkpoint; written by whoever asks, taken away by the supervisor (`supervisor/saving.py`)."""
+        return self.path / "save.json"
+
+    @property
+    def log_times(self) -> Path:
+        """When the log grew (`marks.py`); by the supervisor."""
+        return self.path / "log.times"
 
     @property
     def heartbeat(self) -> Path:
@@ -79,14 +93,19 @@ class Attempt:
         return self.path / "hang.txt"
 
     @property
+    def asked(self) -> Path:
+        """That `runctl stop` asked for the end, by whom and when; without it a signal is another's."""
+        return self.path / "asked.json"
+
+    @property
     def exit(self) -> Path:
         return self.path / "exit.json"
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All that an attempt may leave."""
-        ended = (self.stacks, self.hang, self.exit)
-        return (self.start, self.log, self.heartbeat, self.result, self.resumed, self.measured, *ended)
+        ended = (self.stacks, self.hang, self.asked, self.exit)
+        return (self.start, self.log, self.log_times, self.heartbeat, self.result, self.resumed, self.measured, *ended)
 
 
 @dataclass(frozen=True)
@@ -116,6 +135,16 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def saved(self) -> Path:
+        """The checkpoints of a program of one's own that were seen whole (`supervisor/kept.py`); by the supervisor."""
+        return self.path / "saved.json"
+
+    @property
+    def config(self) -> Path:
+        """The effective config, for a program whose arguments name `{config}`; by the supervisor."""
+        return self.path / "config.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -138,7 +167,7 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
-        """Held (flock) by the supervisor for as long as it lives."""
+        """Held (flock) by the supervisor for as long as it lives; names it."""
         return self.path / "supervisor.lock"
 
     def attempt(self, number: int) -> Attempt:
@@ -146,7 +175,7 @@ class RunDir:
 
     def attempts(self) -> list[Attempt]:
         folder = self.path / "attempts"
-        numbers = sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit())
+        numbers = sorted(int(entry.name) for entry in folder.glob("*") if _is_number(entry.name))
         return [self.attempt(number) for number in numbers]
 
     def checkpoint(self, step: int) -> Path:
@@ -188,6 +217,9 @@ def find(project: Path, name: str) -> RunDir:
     run = RunDir(root / check_name(name))
     if _is_run(run.path):
         return run
+    if run.path.is_dir() and not os.access(run.path, os.R_OK | os.X_OK):
+        hint = "its owner can share it with a group: share: group in runctl.yaml, before the launch"
+        raise UsageError(f"{name} is another user's run: you may not look into {run.path}", hint=hint)
     known = [other.name for other in list_runs(project)]
     if not known:
         raise UsageError(
@@ -203,10 +235,59 @@ def list_runs(project: Path) -> list[RunDir]:
     return sorted((RunDir(entry) for entry in entries if _is_run(entry)), key=lambda run: (_made(run), run.name))
 
 
+def glance(project: Path, fits: Callable[[str], bool] | None = None) -> Iterator[tuple[RunDir, float | None]]:
+    """The runs of a project in no order, each with the time of its summary if that is its last word: no folder of an
+    attempt is younger. Paths are text here: of ten thousand runs, making them is most of the time."""
+    root = str(runs_root(project))
+    try:
+        names = [name for name in os.listdir(root) if not name.startswith(".") and (fits is None or fits(name))]
+    except OSError:
+        return
+    for name in names:
+        folder = f"{root}/{name}"
+        try:
+            summary = os.stat(f"{folder}/summary.json")
+            last = summary.st_size > 2 and os.stat(f"{folder}/attempts").st_mtime_ns < summary.st_mtime_ns
+        except OSError:
+            last = False
+        path = Path(folder)
+        if last or _is_run(path):
+            yield RunDir(path), summary.st_mtime if last else None
+
+
+HELD = {"config": dict, "digest": str, "guards": list, "command": list}  # what a resume may change of run.json
+CARRIED = (*HELD, "accepted")
+
+
+def content(run: RunDir, number: int | None = None) -> dict[str, Any]:
+    """run.json as it holds for an attempt, by default the newest: with what resumes have changed since the launch."""
+    return changed(read_object(run.run), started(run, number))
+
+
+def started(run: RunDir, number: int | None = None) -> dict[str, Any]:
+    """start.json of an attempt, by default the newest; where that is lost, the one before it. It carries on what
+    earlier ones have changed."""
+    known = [attempt for attempt in run.attempts() if number is None or attempt.number <= number]
+    starts = (read_object(attempt.start) for attempt in reversed(known))
+    return next((start for start in starts if start), {})
+
+
+def carried(run: RunDir, number: int | None = None) -> dict[str, Any]:
+    """What of an attempt's start.json holds for the next one too."""
+    start = started(run, number)
+    return {key: start[key] for key in CARRIED if key in start}
+
+
+def changed(launched: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """run.json's content with what a start.json holds in its place; {} stays so."""
+    kept = {key: start[key] for key, kind in HELD.items() if isinstance(start.get(key), kind)}
+    return {**launched, **kept} if launched else {}
+
+
 def damage(path: Path) -> str:
     """What is wrong with a file that should hold a JSON object, as a sentence; "" if nothing is."""
     try:
-        data = path.read_bytes()
+        data = _read(path)
         content = json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         return f"{path.name} is missing"
@@ -228,7 +309,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8", opener=no_link) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -247,17 +328,37 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=no_link) as file:
+            file.write(text)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def open_file(path: Path, *, links: bool = True) -> BinaryIO:
+    """A file, to be read. Raises OSError for anything else in its place: a named pipe would never answer. A link may
+    lead out of the run: it is followed unless not `links`."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def _read(path: Path) -> bytes:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise OSError(errno.EFBIG, f"it is larger than {MOST_BYTES >> 20} MiB", str(path))
+        return file.read(size)  # asked for more, Python makes room for all of it first
+
+
 def read_json(path: Path) -> Any | None:
     """The JSON in `path`; None if it is absent or damaged (a reader never fails on a run's files)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_read(path))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -272,7 +373,7 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
     """Append one JSON line with a single write, healing a torn last line left by a kill."""
     line = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    with open(path, "ab", opener=no_link) as file:
         if file.tell() and not _ends_whole(path):
             line = "\n" + line
         file.write(line.encode())
@@ -281,16 +382,40 @@ def append_line(path: Path, row: dict[str, Any]) -> None:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The whole, valid rows of a JSON-lines file; torn or damaged lines are left out."""
     try:
-        text = path.read_bytes()
+        file = open_file(path)
     except OSError:
         return
-    for line in text.split(b"\n")[:-1]:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            yield row
+    with file:
+        whole = True
+        while line := file.readline(_MOST_LINE):
+            ends = line.endswith(b"\n")
+            if whole and ends:
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if isinstance(row, dict):
+                    yield row
+            whole = ends  # else the rest of a line that is too long
+
+
+@contextmanager
+def private(shared: bool = False) -> Iterator[None]:
+    """What is written meanwhile is for this user only; `shared`: for the group to read. Not for threads."""
+    before = os.umask(0o027 if shared else 0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def private_as(folder: Path) -> int:
+    """The umask under which a run's files are for whom its folder is: nobody else, or its group."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return 0o077
+    return 0o077 & ~(mode & 0o055)
 
 
 def sync_folder(folder: Path) -> None:
@@ -302,8 +427,25 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and name[0] != "0"
+
+
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("run.json", "attempts", "events.jsonl"))
+    """False also for another user's run that may not be looked into."""
+    with suppress(PermissionError):
+        return any((folder / name).exists() for name in ("run.json", "attempts", "events.jsonl"))
+    return False
+
+
+def no_link(path: str, flags: int) -> int:
+    """Open a file to be written, never through a link that was put in its place, never a named pipe."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.set_blocking(descriptor, True)
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no file", str(path))
 
 
 def _made(run: RunDir) -> int:
@@ -317,6 +459,6 @@ def _made(run: RunDir) -> int:
 
 
 def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"

@@ -12,6 +12,7 @@ from runctl import config as configs
 from runctl import rules
 from runctl.adapters.vocabulary import WORDS
 from runctl.config import aliases
+from runctl.notices import targets
 from runctl.team import policy
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -35,6 +36,7 @@ COUNT = {
 }
 NEVER = {"enum": ["never", None, False, 0]}
 NULL = {"type": "null"}
+_TEXTS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 
 # What a person may write, where that is more than the type in the program.
 _WRITTEN: dict[str, dict[str, Any]] = {
@@ -43,11 +45,14 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "Compute.timeout": {"anyOf": [*DURATION["anyOf"], NULL]},
     "Compute.start_within": {"anyOf": [*DURATION["anyOf"], NULL]},
     "Compute.hang_after": {"anyOf": [*DURATION["anyOf"], NULL]},
+    "Compute.grace": {"anyOf": [*DURATION["anyOf"], NULL]},
     "Compute.memory": {"anyOf": [*SIZE["anyOf"], NULL]},
     "Compute.disk": {"anyOf": [*SIZE["anyOf"], NULL]},
     "Declares.parameters": {"anyOf": [*COUNT["anyOf"], NULL]},
     "Measured.parameters": {"anyOf": [*COUNT["anyOf"], NULL]},
     "Measured.peak": SIZE,
+    "Command.progress": {"anyOf": [{"type": "string"}, _TEXTS, {"$ref": "#/$defs/Progress"}, NULL]},
+    "Command.checkpoints": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/SavedAt"}, NULL]},
 }
 
 _WORDS: dict[str, str] = {
@@ -136,6 +141,7 @@ _EXAMPLES: dict[str, list[Any]] = {
     "Compute.timeout": ["4h", "1h30m"],
     "Compute.start_within": ["1h"],
     "Compute.hang_after": ["2h"],
+    "Compute.grace": ["2m"],
     "Budget.max_cost_usd": [10],
     "Budget.max_hours": [3],
     "Guard.when": ["val/loss > 0.40", "nan", "no checkpoint for 30m"],
@@ -145,6 +151,12 @@ _EXAMPLES: dict[str, list[Any]] = {
     "Tracking.entity": ["our-team"],
     "Command.argv": [["python3", "train.py", "--config", "exp.json"]],
     "Command.cwd": ["trainer"],
+    "Command.when_resuming": [["--resume", "{resume}"]],
+    "Command.progress": [["tqdm"], ["step {step}/{total_steps} loss {loss}"]],
+    "Command.checkpoints": ["{run_dir}/out/ckpt-{step}.pt"],
+    "Progress.patterns": [["auto"]],
+    "SavedAt.path": ["out/ckpt-{step}.pt"],
+    "SavedAt.done": [".done"],
     "Command.env": [{"OMP_NUM_THREADS": "4"}],
     "Declares.family": ["transformer"],
     "Declares.parameters": ["1.7B", 124439808],
@@ -236,6 +248,22 @@ def project() -> dict[str, Any]:
                 "description": "the file of known findings: only new ones fail",
                 "examples": ["runctl-baseline.json"],
             },
+            "budget": {
+                "type": "object",
+                "description": "the purse of the project: what all its runs together may cost",
+                "additionalProperties": False,
+                "properties": {
+                    "total_usd": {
+                        "type": "number",
+                        "minimum": 0,
+                        "description": "USD; a launch that would overdraw it is refused",
+                        "examples": [200],
+                    }
+                },
+                "examples": [{"total_usd": 200}],
+            },
+            "notices": _notices(),
+            "share": {"enum": ["group"], "description": "who may read the runs besides you", "examples": ["group"]},
             "prices": {
                 "type": "object",
                 "description": "your own prices, USD per hour, by provider and GPU",
@@ -327,6 +355,43 @@ def _waivers() -> dict[str, Any]:
             },
         },
         "examples": [[{"rule": "CK101", "paths": ["configs/smoke/*.yaml"], "reason": "smoke runs keep nothing"}]],
+    }
+
+
+def _notices() -> dict[str, Any]:
+    target = {
+        "type": "object",
+        "required": ["env"],
+        "additionalProperties": False,
+        "properties": {
+            "env": {
+                "type": "string",
+                "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+                "description": "the environment variable that holds the address of a service; never the address itself",
+                "examples": ["RUNCTL_NOTICE_URL"],
+            },
+            "on": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"enum": list(targets.KINDS)},
+                "description": "what it is told; everything without it",
+                "examples": [["failed", "killed", "lost"]],
+            },
+        },
+    }
+    return {
+        "type": "object",
+        "description": "who is told what happens to a run",
+        "additionalProperties": False,
+        "properties": {
+            "to": {
+                "type": "array",
+                "description": "the services",
+                "items": target,
+                "examples": [[{"env": "RUNCTL_NOTICE_URL"}]],
+            }
+        },
+        "examples": [{"to": [{"env": "RUNCTL_NOTICE_URL", "on": ["failed", "lost"]}]}],
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import time
+from contextlib import suppress
 
-from runctl import backends, evidence, record, status
+from runctl import backends, evidence, fields, record, status
 from runctl.errors import RefusedError, RunFailed, UsageError, WaitTimeout
 from runctl.units import counted, format_duration
 
@@ -58,7 +60,8 @@ def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.Run
         return found
     backend = backends.load(status.backend_of(run))
     begun = time.monotonic()
-    limit = timeout_seconds if timeout_seconds is not None else 60.0 + _MARGIN_SECONDS
+    given = fields.number((record.content(run).get("config") or {}).get("compute"), "grace")
+    limit = timeout_seconds if timeout_seconds is not None else (given or 60.0) + _MARGIN_SECONDS
     asked = False
     while found.active or found.leftover:
         if not asked and found.active:
@@ -84,7 +87,11 @@ def _ask(backend: backends.Backend, run: record.RunDir, found: status.RunStatus)
         return False
     if evidence.life(supervisor) is evidence.Life.ELSEWHERE:
         raise UsageError(f"{run.name} runs on {found.host or 'another machine'}", hint="run `runctl stop` there")
+    with suppress(OSError, KeyError):  # on a full disk the signal alone must do
+        entry = {"schema_version": record.SCHEMA_VERSION, "time": time.time(), "by": getpass.getuser()}
+        record.write_json(run.attempt(found.attempt).asked, entry)
     try:
         return backend.stop(supervisor)
     except PermissionError:
+        run.attempt(found.attempt).asked.unlink(missing_ok=True)
         raise RefusedError(f"{run.name} belongs to another user of this machine", hint="ask them to stop it") from None

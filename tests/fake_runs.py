@@ -51,6 +51,8 @@ def supervised(run: record.RunDir, attempt: int = 1, grace: float = 5.0, backoff
         yield pid
     finally:
         clean(run)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # one that has not written its first event yet
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
 
@@ -70,9 +72,11 @@ def clean(run: record.RunDir) -> None:
         time.sleep(0.01)
 
 
-def until(run: record.RunDir, wanted: Callable[[status.RunStatus], bool]) -> status.RunStatus:
+def until(
+    run: record.RunDir, wanted: Callable[[status.RunStatus], bool], seconds: float = _PATIENCE_SECONDS
+) -> status.RunStatus:
     """The first status that is as wanted; fails with the last one if there is none in 20 s."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         found = status.observe(run, grace_seconds=1.0)
         if wanted(found):

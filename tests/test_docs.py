@@ -63,6 +63,19 @@ def test_every_command_of_the_ci_page_does_what_the_page_says(tmp_path):
     assert (tmp_path / "report" / "runctl.sarif").is_file()
 
 
+def test_every_command_of_the_page_on_resuming_does_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "resume.md").read_text()
+    (tmp_path / "runctl.yaml").write_text("{}\n")
+    for name, text in re.findall(r"```yaml file=(\S+)\n(.*?)```", page, flags=re.S):
+        (tmp_path / name).write_text(text)
+    for command, code in commands(ROOT / "docs" / "resume.md"):
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+        for line in re.findall(r"^    (error: .*\n      training.*)$", page, flags=re.M) if code == 4 else ():
+            assert line.replace("\n    ", "\n") in done.stderr
+    assert "config changed since the launch: training.epochs 2.0 → 3.0" in done.stdout
+
+
 def test_every_command_of_the_page_on_failures_does_what_it_says_and_its_classes_are_those_of_the_program(tmp_path):
     from runctl.supervisor.failures import AGAIN, KINDS
 
@@ -80,6 +93,39 @@ def test_every_command_of_the_page_on_failures_does_what_it_says_and_its_classes
         kind: again.startswith("yes") for kind, again in re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", page, flags=re.M)
     }
     assert rows == {kind: kind in AGAIN for kind in KINDS}
+
+
+@pytest.mark.parametrize("name", ["logs.md", "space.md", "doctor.md"])
+def test_every_command_of_the_pages_on_logs_room_and_the_machine_does_what_they_say(tmp_path, name):
+    page = (ROOT / "docs" / name).read_text()
+    (tmp_path / "runctl.yaml").write_text("{}\n")
+    for file, text in re.findall(r"```(?:yaml|python) file=(\S+)\n(.*?)```", page, flags=re.S):
+        (tmp_path / file).write_text(text)
+    told = list(commands(ROOT / "docs" / name))
+    assert told
+    for command, code in told:
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+def test_every_command_of_the_page_on_notices_does_what_it_says_and_its_kinds_are_those_of_the_program(
+    tmp_path, monkeypatch
+):
+    from runctl.notices.targets import KINDS
+
+    page = (ROOT / "docs" / "notices.md").read_text()
+    for name in ("RUNCTL_NOTICE_URL", "ONCALL_NOTICE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, text in re.findall(r"```yaml file=(\S+)\n(.*?)```", page, flags=re.S):
+        (tmp_path / name).write_text(text)
+    told = list(commands(ROOT / "docs" / "notices.md"))
+    assert len(told) >= 2
+    for command, code in told:
+        done = run(command, tmp_path)
+        assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert "is not set" in done.stdout
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == list(KINDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -104,7 +150,7 @@ def test_configs_and_commands_named_in_a_page_exist(page):
 def test_every_config_section_named_in_the_docs_is_valid_yaml_for_a_config(tmp_path):
     from runctl import config as configs
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "command.md").read_text(), flags=re.S)
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "any-program.md").read_text(), flags=re.S)
     path = tmp_path / "exp.yaml"
     path.write_text(block)
     assert configs.load(path).config.task == "command"

@@ -31,6 +31,7 @@ MESSAGES = {
     ],
     "infrastructure": [
         "OSError: [Errno 28] No space left on device: 'checkpoints/step-10'",
+        "OSError: [Errno 122] Disk quota exceeded: 'checkpoints/step-10'",
         "OSError: [Errno 30] Read-only file system: '/data/out'",
         "RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
         "RuntimeError: No CUDA GPUs are available",
@@ -129,7 +130,7 @@ def test_the_trainers_own_error_counts_more_than_its_log_and_keeps_its_hint() ->
         (127, {}, "user_error", False),
         (1, {}, "unknown", False),
         (1, {"no_room": "no space left on /runs"}, "infrastructure", False),
-        (None, {"lost": True, "reason": "supervisor lost: the machine restarted"}, "infrastructure", True),
+        (None, {"lost": True, "reason": "supervisor lost: the machine restarted"}, "infrastructure", False),
         (None, {"reason": "cannot start 'x': no such program in the 2 folders of PATH"}, "user_error", False),
         (None, {"reason": "no space left on /runs"}, "infrastructure", False),
         (-9, {"stopped_for": "hang", "reason": "hung: no heartbeat for 10m"}, "hang", True),

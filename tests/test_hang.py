@@ -139,7 +139,7 @@ def test_a_stop_reaches_a_trainer_that_is_stopped(tmp_path: Path) -> None:
         os.kill(pids(run)[1], signal.SIGSTOP)
         os.kill(supervisor, signal.SIGTERM)
         found = until(run, in_state(*ENDED))
-    assert (found.state, found.failure) == ("stopped", None)
+    assert (found.state, found.failure) == ("stopped", "preemption")
     assert "was killed" not in found.reason
 
 

@@ -20,7 +20,10 @@ ONLY_HERE = {
     "wandb": ("runctl.train.trackers.wandb_",),
     "rich": ("runctl.view",),
     "typer": ("runctl.cli",),
+    "apprise": ("runctl.notices.send",),
+    "detect_secrets": ("runctl.masking.library",),
     "lark": ("runctl.guards.grammar",),
+    "modal": ("runctl.backends.modal",),
 }
 # A room may import only from rooms that stand further down.
 ORDER = (
@@ -35,7 +38,15 @@ ORDER = (
         "runctl.journal",
         "runctl.pull",
         "runctl.wait",
+        "runctl.events",
         "runctl.page",
+        "runctl.notices.words",
+        "runctl.notices.send",
+        "runctl.notices.lost",
+        "runctl.why",
+        "runctl.checkpointing",
+        "runctl.prune",
+        "runctl.doctor",
     ),
     TRACE,  # the traced estimate steps the real trainer's optimizer on meta tensors
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
@@ -43,7 +54,8 @@ ORDER = (
     ("runctl.rules", "runctl.adapters"),
     ("runctl.estimate", "runctl.facts", "runctl.gathering.surroundings", "runctl.gathering.versus"),
     ("runctl.models", "runctl.tasks"),
-    ("runctl.guards.watch",),
+    ("runctl.guards.watch", "runctl.masking.sweep"),
+    ("runctl.marks",),
     ("runctl.record", "runctl.hardware", "runctl.prices", "runctl.project", "runctl.evidence", "runctl.code_version"),
     (
         "runctl.config",
@@ -52,6 +64,12 @@ ORDER = (
         "runctl.yamlscalar",
         "runctl.guards.listing",
         "runctl.guards.grammar",
+        "runctl.notices.targets",
+        "runctl.notices.kinds",
+        "runctl.masking.spans",
+        "runctl.masking.known",
+        "runctl.masking.files",
+        "runctl.masking.library",
     ),
     ("runctl.units", "runctl.errors", "runctl.names", "runctl.filekind", "runctl.install", "runctl.fields"),
     ("runctl.light",),
@@ -125,7 +143,8 @@ def test_a_fast_command_loads_neither_torch_nor_modal_nor_wandb(arguments, tmp_p
         "sys.argv = ['runctl', *sys.argv[1:]]\n"
         "from runctl.cli import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
-        "heavy = {'torch', 'modal', 'wandb', 'numpy', 'mamba_ssm', 'safetensors', 'pyarrow', 'lark'}\n"
+        "heavy = {'torch', 'modal', 'wandb', 'numpy', 'mamba_ssm', 'safetensors', 'pyarrow', 'lark', 'apprise'}\n"
+        "heavy |= {'detect_secrets'}\n"
         "heavy &= set(sys.modules)\n"
         "print('HEAVY', sorted(heavy), 'CODE', code, file=sys.stderr)\n"
     )

@@ -39,9 +39,9 @@ def test_without_a_terminal_a_line_has_120_columns_and_never_cuts_a_name(project
     ended(project, name, "failed", "ValueError: the loss is NaN, and this is a long story with many words in it")
     ended(project, "short", "stopped")
     lines = runctl("status").stdout.splitlines()
-    assert lines[0].split() == ["run", "state", "step", "cost", "reason"]  # nothing else has anything to say
-    assert lines[2].split()[:4] == [name, "failed", "5/9", "56%"]
-    assert lines[2].rstrip().endswith("…")
+    assert lines[0].split() == ["run", "state", "step", "time", "ended", "reason"]  # what fits and has something to say
+    assert lines[1].split()[:4] == [name, "failed", "5/9", "56%"]
+    assert lines[1].endswith("…")
     assert max(map(len, lines)) <= 120
 
 
@@ -56,9 +56,9 @@ def test_by_default_the_active_and_the_last_that_ended_are_shown(project: Path) 
 
     assert shown("-n", "2") == ["old-3", "bad", "waiting"]
     assert shown("-n", "0") == ["waiting"]
-    assert shown("--all", "-n", "0") == ["old-0", "old-1", "old-2", "old-3", "bad", "waiting"]
+    assert shown("--all") == ["old-0", "old-1", "old-2", "old-3", "bad", "waiting"]
     assert shown("--state", "failed,queued") == ["bad", "waiting"]
-    assert "3 more that ended earlier: runctl status --all" in runctl("status", "-n", "2").stderr
+    assert "3 more that ended earlier: give a larger --limit" in runctl("status", "-n", "2").stderr
     assert "more" not in runctl("status").stderr
 
 
@@ -72,23 +72,41 @@ def test_by_default_the_active_and_the_last_that_ended_are_shown(project: Path) 
         (None, "run.json is missing"),
     ],
 )
-def test_a_run_without_a_readable_run_json_is_lost_and_not_resumed(
+def test_a_run_without_a_readable_run_json_says_so_keeps_the_end_on_record_and_is_not_resumed(
     project: Path, content: bytes | None, why: str
 ) -> None:
-    ended(project, "run", "stopped")
+    ended(project, "run", "stopped", "stopped on request")
     run = record.find(project, "run")
     run.run.unlink() if content is None else run.run.write_bytes(content)
     (project / "runs" / "notes").mkdir()  # no run at all
     listed = json.loads(runctl("status", "--json").stdout)["runs"]
     assert [(entry["run"], entry["state"], entry["reason"]) for entry in listed] == [
-        ("run", "lost", f"{why}; attempt 1 stopped")
+        ("run", "stopped", f"stopped on request; {why}")
     ]
     page = runctl("status", "run").stdout
-    assert f"run  lost  {why}" in page
+    assert f"run  stopped  stopped on request; {why}" in page
+    assert "step 5/9 56%" in page
     assert "runctl resume" not in page
     refused = runctl("resume", "run", "--force")
     assert refused.returncode == 2
     assert f"run cannot be resumed: {why}" in refused.stderr
+
+
+def test_a_damaged_run_json_without_an_end_on_record_is_lost_with_all_that_is_known(project: Path) -> None:
+    run = make(project, "--steps", 100_000)
+    with supervised(run):
+        until(run, lambda found: found.checkpoint_step is not None)
+        run.run.write_text("{")
+        entry = json.loads(runctl("status", "--json").stdout)["runs"][0]
+        assert (entry["state"], entry["reason"][:19]) == ("running", "run.json is damaged")
+        for pid in pids(run):
+            os.kill(pid, signal.SIGKILL)
+        until(run, lambda found: found.over and not found.leftover)
+        run.attempt(1).exit.unlink(missing_ok=True)
+        text = runctl("status", "run").stdout
+    assert "run  lost  run.json is damaged: " in text
+    assert "; attempt 1 failed: supervisor lost" in text.replace("\n", " ")
+    assert "checkpoint at step" in text
 
 
 def test_a_resume_past_a_damaged_checkpoint_is_told_as_it_was(project: Path) -> None:
@@ -174,7 +192,8 @@ def test_no_runs_is_no_error(project: Path) -> None:
     done = runctl("status")
     assert (done.returncode, done.stdout) == (0, "")
     assert "runctl launch CONFIG" in done.stderr
-    assert json.loads(runctl("status", "--json").stdout) == {"schema_version": 1, "runs": []}
+    empty = {"schema_version": 1, "hidden": 0, "purse": None, "runs": []}
+    assert json.loads(runctl("status", "--json").stdout) == empty
 
 
 def test_a_runs_page_shows_metrics_beside_the_baselines(project: Path) -> None:

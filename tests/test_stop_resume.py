@@ -124,7 +124,7 @@ def test_resume_without_a_checkpoint_says_that_it_starts_over(project: Path, mon
 def test_resume_refuses_to_start_over_where_only_damaged_checkpoints_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "_check_state", lambda *state: None)
+    monkeypatch.setattr(resume, "_check_life", lambda *state: None)
     (tmp_path / "q.yaml").write_text("data: {simulate: {games: 2}}\ntraining: {steps: 9}\n")
     config = configs.load(tmp_path / "q.yaml").config
     run = make(tmp_path)

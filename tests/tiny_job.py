@@ -1,7 +1,8 @@
 """A real job in a few lines, for tests of the trainer: predict a noisy sine's next value from the last eight.
 
 As a program it is one attempt, like `python -m runctl.train`: python tests/tiny_job.py RUN_DIR --attempt N.
-With PACE set in the environment every batch waits so many seconds, so that a test can interrupt the run.
+With PACE set in the environment every batch waits so many seconds, so that a test can interrupt the run; with ROOM a
+batch of more windows is out of memory, from the ROOM_FROM-th on; the windows of each training batch go to READ.
 """
 
 from __future__ import annotations
@@ -39,9 +40,17 @@ class TinyJob:
         self.model = nn.Sequential(nn.Linear(CONTEXT, width), nn.Tanh(), nn.Dropout(0.1), nn.Linear(width, 1))
         self.poison_at = poison_at
         self.batches = 0
+        self.asked = 0
 
     def batch(self, windows: Tensor, validation: bool) -> Tensor:
         time.sleep(float(os.environ.get("PACE", "0")))
+        self.asked += 1
+        full = "ROOM" in os.environ and len(windows) > int(os.environ["ROOM"])
+        if full and self.asked > int(os.environ.get("ROOM_FROM", "0")):
+            raise MemoryError
+        if "READ" in os.environ and not validation:
+            with open(os.environ["READ"], "a", encoding="ascii") as file:
+                file.write(" ".join(map(str, windows.tolist())) + "\n")
         starts = windows + (self.train_windows if validation else 0)
         return self.gather(starts).view(torch.float32).squeeze(-1)
 

@@ -1,11 +1,13 @@
 """Backends: where a run executes. One file each, named like the backend, found by being there.
 
-A backend module offers four functions:
+A backend module offers five functions:
 
     plan(config, run_dir, attempt, project, grace_seconds) -> Request   pure: what would be started, printable
     submit(request) -> int                                start it, detached; returns the supervisor's pid
     stop(supervisor) -> bool                              ask it to stop its trainer; False: it does not live here
     end_leftover(run, attempt, grace_seconds)             end what a lost supervisor left behind
+    commit(run)                                           make durable what the run directory holds; by the supervisor,
+                                                          after each checkpoint and once an attempt has ended
 """
 
 from __future__ import annotations
@@ -56,6 +58,23 @@ class Backend(Protocol):
     def stop(self, supervisor: Identity) -> bool: ...
 
     def end_leftover(self, run: RunDir, attempt: int, grace_seconds: float) -> None: ...
+
+    def commit(self, run: RunDir) -> None: ...
+
+
+def grace(config: RunConfig) -> float:
+    """Seconds from the request to stop to the kill: what the config says, else what the provider gives, else 60."""
+    return grace_of(config.compute.backend, config.compute.grace)
+
+
+def grace_of(backend: str, said: float | None) -> float:
+    """`grace` of a config that says `said`."""
+    from runctl import hardware
+    from runctl.supervisor.supervise import GRACE_SECONDS
+
+    provider = hardware.catalogue().providers.get(backend)
+    given = provider.limits.grace if provider and provider.limits else None
+    return said or given or GRACE_SECONDS
 
 
 def names() -> list[str]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from runctl import evidence, install, record
 from runctl.backends import Request
+from runctl.config.identity import to_effective
 from runctl.errors import ProviderError
-from runctl.supervisor.process import TERMINAL
-from runctl.supervisor.supervise import importable
+from runctl.supervisor import starting
+from runctl.supervisor.process import TERMINAL, importable
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
@@ -27,7 +28,8 @@ def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_se
     """What would be started for an attempt. `python -P`: a project's own `json.py` must not shadow the library's."""
     supervisor = [sys.executable, "-P", "-m", "runctl.supervisor", str(run_dir), "--attempt", str(attempt)]
     if config.task == "command" and config.command is not None:
-        trainer, cwd = list(config.command.argv), project / (config.command.cwd or ".")
+        trainer, folder = starting.preview(run_dir, {"config": to_effective(config)}, attempt)
+        cwd = project / folder
     else:
         trainer, cwd = [*TRAINER, str(run_dir), "--attempt", str(attempt)], project
     asked = [key for key in ("cpu", "memory", "disk") if getattr(config.compute, key) is not None]
@@ -53,7 +55,18 @@ def submit(request: Request) -> int:
     Raises ProviderError where the built-in trainer could not even import torch."""
     if request.trainer[: len(TRAINER)] == TRAINER and importlib.util.find_spec("torch") is None:
         raise ProviderError("this environment cannot train: torch is not installed", hint=install.hint("train"))
-    return _detached(request.supervisor, record.RunDir(Path(request.run_dir)))
+    run = record.RunDir(Path(request.run_dir))
+    pid = _detached(request.supervisor, run)
+    _name(run.attempt(request.attempt), pid)
+    return pid
+
+
+def _name(attempt: record.Attempt, pid: int) -> None:
+    """Say in start.json which process is to own the attempt: if it ends before its first event, `status` can tell."""
+    own, start = evidence.identify(pid), record.read_object(attempt.start)
+    if own is not None and start:
+        with suppress(OSError):
+            record.write_json(attempt.start, {**start, "supervisor": own.to_json()})
 
 
 def stop(supervisor: evidence.Identity) -> bool:
@@ -74,6 +87,10 @@ def end_leftover(run: record.RunDir, attempt: int, grace_seconds: float) -> None
         _closers[run.path] = _detached([*argv, "--grace", f"{grace_seconds:g}", "--close"], run)
 
 
+def commit(run: record.RunDir) -> None:
+    """Nothing: the run directory is on this machine's own disk, and its files were flushed as they were written."""
+
+
 def _still_runs(child: int) -> bool:
     """Whether a process that this one started has not ended; reaps it if it has."""
     try:
@@ -87,7 +104,7 @@ def _detached(argv: list[str], run: record.RunDir) -> int:
     group between the fork and the new session would kill it unseen. It unblocks them itself, and forgets those."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
     try:
-        with run.supervisor_log.open("ab") as log:
+        with open(run.supervisor_log, "ab", opener=record.no_link) as log:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

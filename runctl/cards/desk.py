@@ -19,6 +19,8 @@ from runctl.cards.agreement import Agreed, Standing
 from runctl.cards.card import Card
 from runctl.cards.contract import Verdict
 from runctl.errors import RefusedError, UsageError
+from runctl.facts import Facts
+from runctl.gathering import carded
 from runctl.names import RUN_NAME
 from runctl.preflight import Report
 from runctl.project import Project
@@ -166,7 +168,7 @@ def amend(name: str, by: str, why: str) -> tuple[Read, tuple[str, ...]]:
         hint = f"runctl card deviate {found.card.name} --why … writes down what was done otherwise"
         raise RefusedError(f"{found.card.name} is {found.card.contract.status}: what was agreed stays", hint=hint)
     facts = found.report.facts
-    changes, baseline = facts.get("card.changes"), draft.named(found.card.contract.baseline)
+    changes, baseline = _changes(facts), draft.named(found.card.contract.baseline)
     text = draft.refreshed(found.card.text, facts, changes, baseline)
     after = beside(cards.of(text, found.card.path), found.project)
     if after.agreed is None:
@@ -181,6 +183,11 @@ def amend(name: str, by: str, why: str) -> tuple[Read, tuple[str, ...]]:
     made = shown(beside(cards.of(text, found.card.path), found.project))
     made.card.save()
     return made, differs
+
+
+def _changes(facts: Facts) -> list[draft.Change] | None:
+    read = carded.of(facts)
+    return None if read is None else read.known_changes
 
 
 def last_agreed(found: Read) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from runctl.cards import draft, tables
 from runctl.cards.desk import Read
 from runctl.errors import UsageError
 from runctl.facts import Facts
+from runctl.gathering import carded
 from runctl.light import dataclass
 
 
@@ -43,7 +44,9 @@ def rows(found: Read, run: record.RunDir | None = None) -> list[Row]:
 
 
 def _tables(found: Read, facts: Facts) -> dict[str, str]:
-    return tables.blocks(facts, facts.get("card.changes"), draft.named(found.card.contract.baseline))
+    read = carded.of(facts)
+    changes = None if read is None else read.known_changes
+    return tables.blocks(facts, changes, draft.named(found.card.contract.baseline))
 
 
 def _facts(found: Read, run: record.RunDir) -> Facts:

@@ -26,16 +26,24 @@ COMMANDS = (
     "adapt",
     "estimate",
     "guards",
+    "patterns",
     "probe",
     "encode",
     "launch",
     "status",
+    "events",
     "logs",
     "why",
     "wait",
     "stop",
     "resume",
+    "checkpoint",
     "pull",
+    "compare",
+    "prune",
+    "doctor",
+    "notices",
+    "card",
     "config",
     "gpus",
     "rules",
@@ -62,6 +70,8 @@ def main() -> None:
     """Entry point of `runctl`."""
     first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     completing = any(name.endswith("_COMPLETE") and "RUNCTL" in name for name in os.environ)
+    if completing and len(typed := _typed()) > 2:  # the command stands: the others need not be loaded
+        first, completing = typed[1], False
     chosen = ALIASES.get(first or "", first)
     try:
         build([chosen] if chosen in COMMANDS and not completing else COMMANDS)(prog_name="runctl")
@@ -69,6 +79,12 @@ def main() -> None:
         if isinstance(end.__context__, BrokenPipeError) or _reader_left():
             raise SystemExit(Exit.CLOSED_PIPE) from None
         raise
+
+
+def _typed() -> list[str]:
+    """What stands on the line that a shell wants completed, in words."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""
+    return [*line.split(), *([""] if line[-1:].isspace() else [])]
 
 
 def build(names: Any = COMMANDS) -> typer.Typer:

@@ -18,6 +18,6 @@ def reworded(error: RunctlError, config: Any) -> RunctlError:
         return error
     if spec is None:
         return error
-    hint = "preflight, estimate and adapt read it; a config with `task: command` runs its trainer (docs/command.md)"
+    hint = "preflight, estimate and adapt read it; a config with `task: command` runs its trainer (docs/any-program.md)"
     whose = f"{spec.name} ({spec.title or 'an adapter of your own'})"
     return UsageError(f"{config} is read as {whose}: no config of runctl's own, which this command needs", hint=hint)

@@ -148,7 +148,7 @@ def diff(
 
 
 @app.command("list")
-def every(as_json: Json = False) -> None:
+def list_cards(as_json: Json = False) -> None:
     """The board: every card with its state, its signatures and its verdict.
 
     \b

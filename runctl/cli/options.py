@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 
-def complete_run(incomplete: str) -> list[str]:
-    """Names of runs, for shell completion."""
-    from runctl import project, record
+def complete_run(incomplete: str) -> list[tuple[str, str]]:
+    """Names of runs, those that go on and then the newest first, each with its state as far as a list is read."""
+    from runctl import project
+    from runctl.status import listing
 
-    return [run.name for run in record.list_runs(project.root()) if run.name.startswith(incomplete)]
+    found = listing.named(project.root(), incomplete, _WITH_STATE)
+    return [(name, " ".join(words.split())) for name, words in found]
+
+
+_WITH_STATE = 40
 
 
 def complete_config(incomplete: str) -> list[str]:

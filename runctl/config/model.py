@@ -174,6 +174,12 @@ class Compute(Section):
     hang_after: Duration | None = Field(
         None, description="silence after it that means a hang; null: 10m, of task: command 30m"
     )
+    grace: Duration | None = Field(
+        None, description="from the request to stop to the kill, time to save; null: 60s, or what the provider gives"
+    )
+    after_out_of_memory: Literal["end", "halve_batch"] = Field(
+        "end", description="or go on with half the batch and twice the accumulation: the same windows in every step"
+    )
 
 
 class Budget(Section):
@@ -196,12 +202,44 @@ class Tracking(Section):
     entity: str | None = None
 
 
+class Progress(Section):
+    """How far a program is, read from what it prints."""
+
+    patterns: Annotated[list[str], Field(min_length=1)] = Field(
+        description="auto, tqdm, key=value, json, hf, or a line as it is printed: step {step}/{total_steps} loss {loss}"
+    )
+
+    @before
+    @classmethod
+    def _listed(cls, data: Any) -> Any:
+        return {"patterns": [data] if isinstance(data, str) else data} if isinstance(data, str | list) else data
+
+
+class SavedAt(Section):
+    """Where a program saves its checkpoints."""
+
+    path: str = Field(description="files or folders below its working folder, or below {run_dir}/: out/ckpt-{step}.pt")
+    done: str | None = Field(
+        None, description="a marker that says one is whole: a file of this name in a folder, or FILE and this suffix"
+    )
+
+    @before
+    @classmethod
+    def _path(cls, data: Any) -> Any:
+        return {"path": data} if isinstance(data, str) else data
+
+
 class Command(Section):
     """A program of the user's own, for `task: command`; never a shell string."""
 
     argv: Annotated[list[str], Field(min_length=1)]
+    when_resuming: list[str] = Field(
+        default_factory=list, description="further arguments once there is a checkpoint: [--resume, {resume}]"
+    )
     cwd: str | None = Field(None, description="working folder, relative to the project")
     env: dict[str, str] = Field(default_factory=dict)
+    progress: Progress | None = Field(None, description="patterns that read step, loss and metrics from its output")
+    checkpoints: SavedAt | None = Field(None, description="where it saves: watched, and resumed from")
 
 
 class RunConfig(Section):

@@ -12,6 +12,7 @@ from typing import Any
 from runctl import record
 from runctl.estimate import calibration
 from runctl.estimate.calibration import Measurement
+from runctl.fields import number
 
 
 def account(
@@ -77,19 +78,19 @@ def _step(estimates: Any, total_steps: int | None) -> dict[str, Any] | None:
     span = parts.get("steps") if isinstance(parts, dict) else None
     if not isinstance(span, list) or len(span) != 3 or not total_steps or total_steps < 0:
         return None
-    if not all(isinstance(part, int | float) for part in span):
+    amounts = {key: number({key: part}, key) for key, part in zip(("low", "likely", "high"), span, strict=True)}
+    if None in amounts.values():
         return None
     return {
-        **{key: part / total_steps for key, part in zip(("low", "likely", "high"), span, strict=True)},
+        **{key: (part or 0.0) / total_steps for key, part in amounts.items()},
         "basis": time.get("basis"),
     }
 
 
 def _range(estimates: Any, name: str) -> dict[str, Any] | None:
     value = _value(estimates, name)
-    if not all(isinstance(value.get(key), int | float) for key in ("low", "likely", "high")):
-        return None
-    return {key: value.get(key) for key in ("low", "likely", "high", "basis")}
+    amounts: dict[str, Any] = {key: number(value, key) for key in ("low", "likely", "high")}
+    return None if None in amounts.values() else amounts | {"basis": value.get("basis")}
 
 
 def _value(estimates: Any, name: str) -> dict[str, Any]:

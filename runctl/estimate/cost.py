@@ -68,7 +68,10 @@ def hourly(facts: Facts, rates: Rates | None) -> Hourly:
     """What an hour costs where the run is to be. Raises NotChecked with what has no price."""
     backend = facts.need("compute.backend")
     if backend == "local":
-        return Hourly(0.0, YOUR_OWN, {})
+        own = rates.machine_hour if rates else None
+        if own is None or not own.usd_per_hour:
+            return Hourly(0.0, YOUR_OWN, {})
+        return Hourly(own.usd_per_hour, _said([(YOUR_OWN, own.usd_per_hour, own)], 0.0), {YOUR_OWN: own.usd_per_hour})
     if rates is None:
         hint = f"give them in runctl.yaml, such as prices: {{{backend}: {{A100-80GB: 2.50}}}}"
         raise NotChecked(f"no prices are known for the backend {backend}; {hint}")

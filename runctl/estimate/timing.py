@@ -55,7 +55,7 @@ def work(facts: Facts) -> Work:
 
 def pace(facts: Facts, todo: Work, project: Project) -> Pace:
     """Measured with this shape on this device; else scaled from another shape there; else the stated model."""
-    device = _device(facts)
+    device = measured_on(facts)
     shape = facts.get("calibration.shape")
     if shape is not None:
         known, notes = project.once("calibrations", lambda: calibration.load(project.root))
@@ -74,7 +74,7 @@ def pace(facts: Facts, todo: Work, project: Project) -> Pace:
     return time_.on_cpu(todo, threads=_threads(facts), bf16=facts.get("training.precision") == "bf16")
 
 
-def _device(facts: Facts) -> str | None:
+def measured_on(facts: Facts) -> str | None:
     """The device as calibrations name it, or None where it is not known."""
     if facts.get("gpu.used"):
         gpu = facts.get("gpu")

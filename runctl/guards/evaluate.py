@@ -13,16 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from runctl.fields import whole
-from runctl.guards import words
+from runctl.guards import drift, words
 from runctl.light import dataclass
 from runctl.units import counted, format_duration, format_usd
 
 ENDING = ("stop", "kill")
-MARKS = (0.5, 0.8)  # of a budget, at which a notice is given
-_FROM_HEARTBEAT = ("loss", "examples_per_second", "memory_bytes", "skipped")
+MARKS = (0.5, 0.8)  # of a budget, at which a notice is given; the end is the third
+_FROM_HEARTBEAT = ("loss", "examples_per_second", "memory_bytes", "skipped", "oom", "mfu")
+_SHARES = ("skipped", "oom")  # counts of batches, seen as shares of the steps
 _START_VALUES = 5
 _NAMED = 100  # metrics of one row that are looked at for NaN
-_HIGHER_IS_BETTER = ("acc", "score", "f1", "auc", "bleu", "reward", "recall", "precision", "per_second")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Guard:
         self.missed = False
         self.best = math.nan
         self.start: list[float] = []
+        self.history = drift.History()
         self.values: deque[float] = deque(maxlen=int(self.test.get("over") or 1))
 
     def value(self, moment: Moment) -> Trip | None:
@@ -71,7 +72,7 @@ class Guard:
             return self._nan(moment)
         if self.metric is None or not self._new(moment):
             return None
-        found = _value(moment.row, self.metric)
+        found = self._measured(moment.row)
         if found is None:
             return self._missing(moment)
         self.seen += 1
@@ -84,8 +85,20 @@ class Guard:
 
     def missing_on(self) -> str:
         """The metric of a guard that never could judge; "" where there is none, it did, or that was told."""
-        waits = self.kind in ("compare", "spike", "plateau", "first") and not self.seen and not self.missed
+        waits = self.kind not in ("nan", "checkpoint", "hours", "cost") and not self.seen and not self.missed
         return self.metric or "" if waits else ""
+
+    def begin(self) -> None:
+        """A new attempt: what grows within a process has begun anew."""
+        self.history = drift.History()
+
+    def _measured(self, row: Mapping[str, Any]) -> float | None:
+        """The metric of a row. A utilisation that nobody reports follows from the examples per second."""
+        found = _value(row, str(self.metric))
+        if found is None and self.metric == "mfu" and self.test.get("flops"):
+            rate = _value(row, "examples_per_second")
+            return None if rate is None else float(rate * self.test["flops"] / self.test["peak"])
+        return found
 
     def _new(self, moment: Moment) -> bool:
         """Whether the moment is to be looked at: rows first, and no step twice."""
@@ -135,21 +148,28 @@ class Guard:
         test, shown = self.test, words.shown_as(self.test)
         said = f"{self.metric} {words.figure(value, shown)}"
         if not math.isfinite(value):
+            if self.made.get("origin") == "default":
+                return False, ""  # the guard about NaN says it
             return self.kind != "first" or self.seen == 1, f"{self.metric} is not finite"
         if self.kind == "compare":
             limit = self._limit(value)
             if limit is None:
                 return False, ""
-            basis = f" ({words.limit(test)})" if test.get("of") else ""
+            basis = words.limit(test) if test.get("of") else test.get("basis")
             below = ", below its theoretical minimum" if test.get("floor") else ""
-            return _compare(value, test["op"], limit), f"{said} {test['op']} {words.figure(limit, shown)}{basis}{below}"
+            below += f" ({basis})" if basis else ""
+            return compare(value, test["op"], limit), f"{said} {test['op']} {words.figure(limit, shown)}{below}"
         if self.kind == "first":
             far = test["op"] == "far"
-            off = not 0.5 <= value / test["value"] <= 2 if far else _compare(value, test["op"], test["value"])
+            off = not 0.5 <= value / test["value"] <= 2 if far else compare(value, test["op"], test["value"])
             return (
                 self.seen == 1 and off,
                 f"the first {said} is {'far from' if far else test['op']} {words.limit(test)}",
             )
+        if self.kind == "chance":
+            return self._chance(value, said)
+        if self.kind == "drift":
+            return self._drift(value, said)
         if self.kind == "spike":
             return self._spike(value, said)
         return self._plateau(value, said)
@@ -170,6 +190,18 @@ class Guard:
         self.best = value if not known else max(self.best, value) if higher else min(self.best, value)
         return limit
 
+    def _chance(self, value: float, said: str) -> tuple[bool, str]:
+        test = self.test
+        edge = test["value"] + (test["within"] if test["op"] == "<=" else -test["within"])
+        chance = f"chance among {test['classes']:,} classes, {words.level(test)}"
+        return compare(value, test["op"], edge), f"{said} is no better than {chance}"
+
+    def _drift(self, value: float, said: str) -> tuple[bool, str]:
+        falls = words.more_is_better(str(self.metric))
+        self.history.add(value)
+        holds, change = drift.worse(self.history.quarters(), self.test["value"], falls)
+        return holds, f"{said} has steadily {'fallen' if falls else 'risen'} by {100 * change:.3g} %"
+
     def _spike(self, value: float, said: str) -> tuple[bool, str]:
         before = list(self.values)
         self.values.append(value)
@@ -186,8 +218,7 @@ class Guard:
 
     def _plateau(self, value: float, said: str) -> tuple[bool, str]:
         """The best of the last values against the best before them."""
-        name = str(self.metric).lower()
-        sign = -1.0 if any(word in name for word in _HIGHER_IS_BETTER) and "loss" not in name else 1.0
+        sign = -1.0 if words.more_is_better(str(self.metric)) else 1.0
         leaving = self.values[0] if len(self.values) == self.values.maxlen else None
         self.values.append(sign * value)
         if leaving is not None:
@@ -255,22 +286,24 @@ class Checkpoints(Guard):
 
 
 class Ceiling(Guard):
-    """Hours or money, all attempts together: notices at the marks, then the end."""
+    """Hours or money, all attempts together: a notice at each mark, once in all of them, then the end. `told` is the
+    highest mark that an earlier attempt gave notice of."""
 
-    def __init__(self, made: Mapping[str, Any], spent_before: float) -> None:
+    def __init__(self, made: Mapping[str, Any], told: float = 0.0) -> None:
         super().__init__(made)
-        self.marks = [mark for mark in MARKS if self._share(spent_before) < mark]
+        self.marks = [mark for mark in MARKS if mark > told]
 
     def tick(self, seconds: float, step: int | None) -> Trip | None:
         share = self._share(seconds)
         if share >= 1:
-            return self._trip(self.do, f"{self._figure(share)} of {self._figure(1.0)}, all attempts together", step, {})
+            return self._tell(self.do, 1.0, share, step)
         passed = [mark for mark in self.marks if share >= mark]
         self.marks = [mark for mark in self.marks if share < mark]
-        if not passed:
-            return None
-        said = f"{passed[-1]:.0%} is used: {self._figure(share)} of {self._figure(1.0)}, all attempts together"
-        return self._trip("notify", said, step, {"share": round(share, 4)})
+        return self._tell("notify", passed[-1], share, step) if passed else None
+
+    def _tell(self, do: str, mark: float, share: float, step: int | None) -> Trip:
+        said = f"{mark:.0%} is used: {self._figure(share)} of {self._figure(1.0)}, all attempts together"
+        return self._trip(do, said, step, {"mark": mark, "share": round(share, 4), "of": self.test["value"]})
 
     def _share(self, seconds: float) -> float:
         used = seconds / 3600 * (self.test["usd_per_hour"] if self.kind == "cost" else 1.0)
@@ -286,18 +319,19 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _compare(value: float, op: str, limit: float) -> bool:
+def compare(value: float, op: str, limit: float) -> bool:
     return {">": value > limit, "<": value < limit, ">=": value >= limit, "<=": value <= limit}[op]
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
-    """A metric of a row: a number, NaN where it is not finite, None where it is not there. `skipped` is a share."""
+    """A metric of a row: a number, NaN where it is not finite, None where it is not there. `skipped` and `oom` count
+    batches, and are seen as shares of the steps."""
     value = row.get(metric)
     if metric in _not_finite(row):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if metric == "skipped":
+    if metric in _SHARES:
         step = whole(row, "step")
         return None if not step or step < 0 else float(value) / step
     return float(value)

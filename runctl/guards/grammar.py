@@ -6,7 +6,10 @@ spike of train/loss z > 6 over 50 · spike of train/grad_norm ratio > 10 over 50
 plateau of val/loss over 5 evals by less than 0.001
 first train/loss far from ln(50257) · first train/loss > 100
 floor ln(256) of train/loss
-examples_per_second < 50% of the estimate for 10m · memory > 120% of the start · skipped > 1%
+examples_per_second < 50% of the estimate for 10m · throughput < 50% of the probe · memory > 120% of the start
+mfu < 2% for 10m · skipped > 1% · oom > 1%
+drift of throughput > 30% after 10m · creep of memory > 30% after 10m
+chance of val/accuracy among 10 after 1 epoch · chance of train/loss among 50257 within 0.2 after 500 steps
 no checkpoint for 30m · no checkpoint for 5000 steps
 """
 
@@ -18,6 +21,7 @@ from typing import Any
 
 import lark
 
+from runctl.guards.defaults import at_chance
 from runctl.units import parse_bytes, parse_duration
 
 ACCEPTED = (
@@ -28,8 +32,12 @@ ACCEPTED = (
     "plateau of val/loss over 5 evals by less than 0.001",
     "floor ln(256) of train/loss",
     "first train/loss far from ln(50257)",
+    "chance of val/accuracy among 10",
     "examples_per_second < 50% of the estimate",
+    "drift of throughput > 30%",
+    "mfu < 2%",
     "memory > 20GiB",
+    "creep of memory > 30%",
     "skipped > 1%",
     "no checkpoint for 30m",
 )
@@ -44,6 +52,8 @@ condition: test clause*
      | "nan" ["in" METRIC]                                  -> nan
      | "spike" ["of" METRIC] SCORE ">" NUMBER ["over" NUMBER]  -> spike
      | "plateau" "of" METRIC "over" NUMBER COUNTED "by" "less" "than" NUMBER  -> plateau
+     | ("drift" | "creep") "of" METRIC ">" PERCENT          -> drift
+     | "chance" "of" METRIC "among" NUMBER ["within" NUMBER]  -> chance
      | "floor" value ["of" METRIC]                          -> floor
      | "first" METRIC OP value                              -> first
      | "first" METRIC "far" "from" value                    -> far
@@ -63,7 +73,7 @@ moment: span | NUMBER EPOCHS                                -> epochs
 OP: ">=" | "<=" | ">" | "<"
 SCORE: "z" | "ratio"
 DO: "note" | "stop"
-BASE: "estimate" | "start" | "best"
+BASE: "estimate" | "probe" | "start" | "best"
 COUNTED: /evals?|validations?|rows?/
 STEPS: /steps?/
 EPOCHS: /epochs?/
@@ -183,6 +193,18 @@ class _Maker(lark.Transformer[Any, Any]):
         least = _above_zero(_finite(found[3]), "the least improvement")
         return {"kind": "plateau", "metric": _metric(found[0]), "over": _count(found[1]), "value": least}
 
+    def drift(self, found: list[Any]) -> dict[str, Any]:
+        share = _above_zero(float(str(found[1]).rstrip("% ")) / 100, "the limit of a drift")
+        return {"kind": "drift", "metric": _metric(found[0]), "value": share}
+
+    def chance(self, found: list[Any]) -> dict[str, Any]:
+        metric, classes = _metric(found[0]), _finite(found[1])
+        if classes != int(classes) or classes < 2:
+            raise ValueError(f"{found[1]} is no number of classes; it is a whole number from 2 on")
+        if found[2] is not None:
+            return at_chance(metric, int(classes), _above_zero(_finite(found[2]), "what lies within chance"))
+        return at_chance(metric, int(classes))
+
     def first(self, found: list[Any]) -> dict[str, Any]:
         return {"kind": "first", "metric": _metric(found[0]), "op": str(found[1]), **_absolute(found[2])}
 
@@ -209,8 +231,8 @@ class _Maker(lark.Transformer[Any, Any]):
         for name, word in (("after", "after"), ("hold", "for"), ("missing", "on missing")):
             if names.count(name) > 1:
                 raise ValueError(f"'{word}' is given twice")
-        if "hold" in names and test["kind"] != "compare":
-            raise ValueError("'for' goes with METRIC > NUMBER only")
+        if "hold" in names and test["kind"] not in ("compare", "chance"):
+            raise ValueError("'for' goes with METRIC > NUMBER and with chance only")
         if "missing" in names and not test.get("metric"):
             raise ValueError("'on missing' needs a metric")
         return {"test": test, "after": None, "hold": None, "missing": "note", **dict(clauses)}

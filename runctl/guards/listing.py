@@ -3,7 +3,7 @@ launch, and kept in run.json for the supervisor, which reads no conditions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runctl.guards import defaults, words
@@ -36,10 +36,13 @@ def problems(guards: list[Any]) -> list[tuple[int, str, str, str]]:
     return found
 
 
-def made(config: Mapping[str, Any], known: Known = NOTHING) -> list[dict[str, Any]]:
-    """Every guard of a config (as `to_effective` gives it) as plain data; raises ValueError for a bad condition."""
-    given = config.get("guards") or []
-    own = [_own(guard, index, config, known) for index, guard in enumerate(given)]
+def made(
+    config: Mapping[str, Any], known: Known = NOTHING, kill: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Every guard of a config (as `to_effective` gives it), and of the `kill` thresholds of its card, as plain data;
+    raises ValueError for a bad condition."""
+    own = [_own(one, f"guards[{index}]", config, known) for index, one in enumerate(config.get("guards") or [])]
+    own += [_own(one, f"card, kill[{index}]", config, known) for index, one in enumerate(kill)]
     taken = {_subject(guard["test"]) for guard in own} - {None}
     kept = [guard for guard in defaults.guards(config, known) if _subject(guard["test"]) not in taken]
     found = [*own, *kept]
@@ -48,43 +51,30 @@ def made(config: Mapping[str, Any], known: Known = NOTHING) -> list[dict[str, An
     return found
 
 
-def _own(guard: Mapping[str, Any], index: int, config: Mapping[str, Any], known: Known) -> dict[str, Any]:
+def _own(guard: Mapping[str, Any], origin: str, config: Mapping[str, Any], known: Known) -> dict[str, Any]:
     from runctl.guards import grammar
 
     read = grammar.condition(guard["when"])
     after = grammar.moment(guard["after"]) if guard.get("after") else read["after"]
-    found = defaults.guard(" ".join(guard["when"].split()), read["test"], guard["do"], f"guards[{index}]")
+    found = defaults.guard(" ".join(guard["when"].split()), read["test"], guard["do"], origin)
     found |= {"why": guard.get("why"), "after": after, "hold": read["hold"], "missing": read["missing"]}
     if read["test"].get("metric") == "loss" and config.get("task") != "command":
         read["test"]["metric"] = "train/loss"
     if guard["do"] == "nothing":
         return found | {"on": False, "off_because": "do: nothing"}
-    if guard["do"] == "checkpoint" and config.get("task") == "command":
-        off = "a program of your own is not asked to save: use stop, which sends it SIGTERM"
-        return found | {"on": False, "off_because": off}
-    if found["test"].get("of") == "estimate":
-        _estimated(found, known)
     if found["after"] and "epochs" in found["after"] and known.steps_per_epoch:
         found["after"] = {**found["after"], "steps_per_epoch": known.steps_per_epoch}
-    return found
+    return defaults.settled(found, known)
 
 
-def _estimated(guard: dict[str, Any], known: Known) -> None:
-    """Turn a share of the estimate into a number, or switch the guard off and say why."""
-    test = guard["test"]
-    metric = test["metric"]
-    values = {"examples_per_second": known.examples_per_second, "memory_bytes": known.memory_bytes}
-    value = values.get(metric)
-    if value is None:
-        why = known.because(metric) if metric in values else "only memory and examples_per_second are estimated"
-        guard |= {"on": False, "off_because": f"no estimate of {metric}: {why}"}
-        return
-    share = test.pop("of") and test["value"]
-    test |= {"value": share * value, "basis": f"{100 * share:.3g} % of the estimate"}
+_ONE_FOR_ALL = ("skipped", "oom", "mfu", "examples_per_second", "memory_bytes")  # metrics with a limit of their own
 
 
 def _subject(test: Mapping[str, Any]) -> str | None:
     """What a default guard is about; a guard of the config's own about the same stands in its place."""
-    if test["kind"] == "compare":
-        return "skipped" if test["metric"] == "skipped" else None
-    return test["kind"] if test["kind"] in ("nan", "first", "checkpoint") else None
+    kind, metric = str(test["kind"]), str(test.get("metric"))
+    if kind == "compare":
+        return metric if metric in _ONE_FOR_ALL else "floor" if test.get("floor") else None
+    if kind == "drift":
+        return f"drift of {metric}"
+    return kind if kind in ("nan", "first", "checkpoint", "spike", "chance") else None

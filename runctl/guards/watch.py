@@ -19,7 +19,8 @@ from runctl.guards.evaluate import ENDING, Ceiling, Checkpoints, Guard, Moment, 
 MOST_TRIPS = 50  # of one guard in one attempt; a condition that flaps does not fill the record
 _CHUNK_BYTES = 1 << 20  # read at one look
 _HISTORY_BYTES = 64 << 20
-_METRICS = ("compare", "nan", "spike", "plateau", "first")
+_METRICS = ("compare", "nan", "spike", "plateau", "first", "chance", "drift")
+KINDS = (*_METRICS, "checkpoint", "hours", "cost")
 
 
 def listed(run: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ class Watch:
     def _add(self, made: dict[str, Any]) -> None:
         kind = made["test"]["kind"]
         if kind in ("hours", "cost"):
-            self.ticking.append(Ceiling(made, self.spent_before))
+            self.ticking.append(Ceiling(made, self._told(made)))
         elif kind == "checkpoint":
             self.ticking.append(Checkpoints(made))
         elif kind == "first" and self._trained_before():
@@ -64,6 +65,15 @@ class Watch:
             self.metrics.append(Guard(made))
         else:
             raise ValueError(f"unknown kind {kind!r}")
+
+    def _told(self, made: Mapping[str, Any]) -> float:
+        """The highest mark of this very ceiling that earlier attempts gave notice of; a resume may have raised it."""
+        if self.attempt == 1:
+            return 0.0
+        rows = [row for row in record.read_lines(self.run.events) if row.get("event") == "guard_tripped"]
+        own = [row.get("values") for row in rows if row.get("guard") == made.get("name")]
+        limit = made["test"]["value"]
+        return max((number(one, "mark") or 0.0 for one in own if number(one, "of") == limit), default=0.0)
 
     def _trained_before(self) -> bool:
         """Whether an earlier attempt has done a step: then the first value is long past."""
@@ -133,6 +143,8 @@ class Watch:
                 continue
             if step <= min(at for later, at in went_on.items() if later > attempt):
                 self._fold(old, self.spent_before)  # its time is over: what it trips has been told
+        for guard in self.metrics:
+            guard.begin()
 
 
 class Tail:
@@ -150,7 +162,7 @@ class Tail:
         if size == self.offset:
             return
         try:
-            with self.path.open("rb") as file:
+            with record.open_file(self.path) as file:
                 file.seek(self.offset)
                 data = file.read(_CHUNK_BYTES)
         except OSError:
@@ -171,7 +183,7 @@ class Tail:
 def history(path: Path, end: int) -> Iterator[dict[str, Any]]:
     """The rows of a file up to a byte, one after the other; of a very long one its end."""
     try:
-        with path.open("rb") as file:
+        with record.open_file(path) as file:
             start = max(0, end - _HISTORY_BYTES)
             file.seek(start)
             at = start

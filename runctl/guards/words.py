@@ -16,7 +16,8 @@ ACTIONS = {
     "nothing": "nothing happens if",
 }
 _OPS = {">": "above", "<": "below", ">=": "at or above", "<=": "at or below"}
-_BASES = {"best": "its best", "start": "what it was at the start", "estimate": "the estimate"}
+_BASES = {"best": "its best", "start": "what it was at the start", "estimate": "the estimate", "probe": "the probe"}
+_HIGHER_IS_BETTER = ("acc", "score", "f1", "auc", "bleu", "reward", "recall", "precision", "per_second", "mfu")
 
 
 def sentence(guard: Mapping[str, Any], command: bool = False) -> str:
@@ -24,9 +25,10 @@ def sentence(guard: Mapping[str, Any], command: bool = False) -> str:
     action = ACTIONS[guard["do"]]
     if command:  # whether a program of one's own saves when it is asked to end is its own business
         action = action.replace(", with a checkpoint,", "")
-    said = f"{action} {_test(guard)}{_after(guard.get('after'))}"
+    judged = ", judged" if guard["test"]["kind"] == "drift" and guard.get("after") else ""
+    said = f"{action} {_test(guard)}{judged}{_after(guard.get('after'))}"
     if guard["test"]["kind"] in ("hours", "cost"):
-        said += "; a notice at 50 % and 80 %"
+        said += "; a notice at 50 %, 80 % and 100 %"
     if guard.get("missing") == "stop":
         said += f", or {guard['test']['metric']} is missing"
     return said
@@ -50,7 +52,24 @@ def figure(value: float, shown: str | None = None) -> str:
 
 def shown_as(test: Mapping[str, Any]) -> str | None:
     """How the values of a metric are written."""
-    return {"memory_bytes": "bytes", "skipped": "percent"}.get(str(test.get("metric")), test.get("shown"))
+    if test.get("metric") == "memory_bytes":
+        return "bytes"
+    return "percent" if test.get("metric") in ("skipped", "oom", "mfu") else test.get("shown")
+
+
+def level(test: Mapping[str, Any]) -> str:
+    """What chance is, and how near to it counts."""
+    return f"{figure(test['value'])} within {test['within']:.3g}"
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether a metric is better the higher it is, by its name."""
+    name = metric.lower()
+    return any(word in name for word in _HIGHER_IS_BETTER) and "loss" not in name
+
+
+def perplexity(metric: str) -> bool:
+    return any(word in metric.lower() for word in ("perplexity", "ppl"))
 
 
 def limit(test: Mapping[str, Any]) -> str:
@@ -76,6 +95,11 @@ def _test(guard: Mapping[str, Any]) -> str:
         return f"{metric} is more than {test['value']:g} times the mean of its last {test['over']} values"
     if kind == "plateau":
         return f"{metric} got better by less than {test['value']:g} over {counted(test['over'], 'evaluation')}"
+    if kind == "drift":
+        way = "fallen" if more_is_better(str(metric)) else "risen"
+        return f"{metric} has steadily {way} by more than {100 * test['value']:g} % since the attempt began"
+    if kind == "chance":
+        return f"{metric} is no better than chance among {test['classes']:,} classes, {level(test)}{_span(guard)}"
     if kind == "first":
         side = "more than a factor 2 from" if test["op"] == "far" else _OPS[test["op"]]
         return f"the first {metric} is {side} {limit(test)}"

@@ -15,7 +15,7 @@ from runctl import base
 from runctl.errors import RunctlError
 from runctl.facts import Finding
 from runctl.preflight import Report
-from runctl.reporting import _places, _words
+from runctl.reporting import _guards, _places, _words
 from runctl.units import counted, format_usd
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def render(
         if left := _words.left_out(comparison):
             parts.append(f"{plain(left)}.\n\n")
         parts += [_changed_details(change) for change in comparison.changes]
+    parts.append(_watched(reports if comparison is None else [one.now for one in comparison.changes if one.now]))
     parts.append(_not_checked(reports))
     return _fitted([part for part in parts if part], limit)
 
@@ -175,6 +176,20 @@ def _gone(finding: Finding) -> str:
 
 def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text}</details>\n\n"
+
+
+def _watched(reports: Sequence[Report]) -> str:
+    """The guards of the runs, in words; configs with the same guards share a list."""
+    lists: dict[tuple[str, ...], list[str]] = {}
+    for report in reports:
+        said = _guards.lines(report.facts) if report.kind == "training" else []
+        told = tuple(f"- {plain(text)}" + (f" ({code(origin)})" if origin else "") + "\n" for _, text, origin in said)
+        if told:
+            lists.setdefault(told, []).append(code(report.path))
+    if not lists:
+        return ""
+    text = "".join(f"{', '.join(paths)}:\n\n{''.join(told)}\n" for told, paths in lists.items())
+    return _folded("what would watch these runs", text)
 
 
 def _not_checked(reports: Sequence[Report]) -> str:

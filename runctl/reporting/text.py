@@ -9,10 +9,10 @@ from runctl.errors import RunctlError
 from runctl.estimate.memory import Memory
 from runctl.estimate.time_ import Range
 from runctl.facts import Fact, Facts, Finding
-from runctl.guards import words
 from runctl.preflight import Report
 from runctl.reporting._coverage import lines as _coverage_lines
 from runctl.reporting._coverage import unknown
+from runctl.reporting._guards import lines as _guards_of
 from runctl.units import counted, format_bytes, format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
@@ -211,15 +211,12 @@ def _length(facts: Facts) -> Line:
 
 
 def _guards(report: Report) -> Iterator[Line]:
-    """What watches the run once it runs, in words; of guards that are off, only the config's own and the budget's."""
-    found = report.facts.get("guards.all", ())
-    shown = [guard for guard in found if guard["on"] or guard["origin"] != "default"]
-    if shown:
+    """What watches the run once it runs, in words."""
+    if found := _guards_of(report.facts):
         yield []
         yield [("dim", "  guards")]
-    for guard in shown:
-        origin = "" if guard["origin"] == "default" else f"  {guard['origin']}"
-        yield [("" if guard["on"] else "warn", f"    {words.line(guard)}"), ("dim", origin)]
+    for on, said, origin in found:
+        yield [("" if on else "warn", f"    {said}"), ("dim", f"  {origin}" if origin else "")]
 
 
 def _label(name: str) -> Span:

@@ -28,8 +28,9 @@ training: {steps: 100}
 
 ## What to do
 
-Set `tracking.wandb: online`, or a guard that notifies (`guards: [{when: nan, do: notify}]`), or follow the run
-(`runctl logs -f`, `runctl status`). It is known at a launch only, and short runs may well be left alone.
+Name a service that is told how runs end (`notices:` in `runctl.yaml`), or set `tracking.wandb: online`, or a guard that
+notifies (`guards: [{when: nan, do: notify}]`), or follow the run (`runctl logs -f`, `runctl status`). It is known at a
+launch only, and short runs may well be left alone. A service whose address is not set at the launch tells nobody.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ def check(facts: Facts) -> Iterable[Finding]:
         return
     if any(guard.do == "notify" for guard in facts.get("guards") or ()):
         return
+    if facts.project is not None and any(one.address and "failed" in one.on for one in facts.project.notices):
+        return
     length = facts.need("run.length")
     if length.long:
         message = f"the run ({length.why}) is left alone, and nothing tells anybody how it goes"
-        fix = "set tracking.wandb: online, or follow it: runctl logs -f"
+        fix = "name who is told (notices: in runctl.yaml), set tracking.wandb: online, or follow it: runctl logs -f"
         yield Finding(message, at=facts.place("tracking.wandb", "training.steps", "training.epochs"), fix=fix)

@@ -75,8 +75,7 @@ _SHOWN = 6
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    card = facts.need("card.whole")
-    changes = facts.need("card.changes")
+    card, changes = facts.need("card.read").card, facts.need("card.read").changes
     meant = set(card.contract.changes or ())
     other = [change for change in changes if change[0] not in meant]
     if not other or len(changes) < 2:

@@ -49,6 +49,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from runctl.facts import Facts, Finding, NotChecked, Severity
+from runctl.gathering import carded
 from runctl.rules.ex102 import needed
 
 SEVERITY: Severity = "warning"
@@ -57,11 +58,12 @@ POLICY = ("card_cost", "card_time", "require_card")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    if facts.need("card.problems") if facts.get("card") else True:
+    read = carded.of(facts)
+    if read is None or read.problems:
         return  # EX102 asks for a card, EX104 for one that is in order
-    card, refusal = facts.need("card.whole"), facts.need("card.refusal")
+    card, refusal = read.card, read.refusal
     if refusal is None:
-        if since := facts.get("card.code_since"):
+        if since := read.code_since:
             message = f"{facts.get('card')} was signed before the code changed: {since}"
             yield Finding(message, at="card", fix="look at the difference, then sign again or let it stand")
         return

@@ -67,9 +67,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from runctl.facts import Facts, Finding, Severity
+from runctl.gathering.carded import Reading
 from runctl.units import format_usd
 
 SEVERITY: Severity = "error"
@@ -78,28 +78,31 @@ _SHOWN = 4
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    problems = facts.need("card.problems")
+    read = facts.need("card.read")
+    problems = read.problems
     for one in problems[:_SHOWN]:
         said = f"{one.where()}: {one.message}" if one.line else one.message
         yield Finding(f"the card is not in order: {said}", at="card", fix=one.hint)
     if problems:
         return
-    card, named = facts.need("card.whole"), facts.need("card")
+    card, named = read.card, read.named
     fix = f"runctl card amend {card.name} --why …, or set the config back"
-    for message in _wrong(card, facts):
+    for message in _wrong(read, facts):
         yield Finding(f"{named} {message}", at="card", fix=fix)
 
 
-def _wrong(card: Any, facts: Facts) -> Iterator[str]:
+def _wrong(read: Reading, facts: Facts) -> Iterator[str]:
     from runctl.cards import tables
+
+    card = read.card
 
     root = facts.project.root if facts.project is not None else Path()
     if Path(facts.path).exists() and (root / card.contract.config).resolve() != Path(facts.path).resolve():
         yield f"is the card of {card.contract.config}, not of {facts.path}"
         return
-    now = tables.blocks(facts, facts.get("card.changes"), (card.contract.baseline or [""])[0])
+    now = tables.blocks(facts, read.known_changes, read.baseline)
     for name in tables.EXACT:
-        if name not in card.text.blocks or (name == "changed" and facts.get("card.changes") is None):
+        if name not in card.text.blocks or (name == "changed" and read.known_changes is None):
             continue
         written, meant = tables.rows(card.text.block(name)), tables.rows(now[name])
         wrong = [key for key in written if key in meant and written[key] != meant[key] and "unknown:" not in meant[key]]

@@ -62,7 +62,7 @@ _ALWAYS = ("loss", "train/loss", "examples_per_second", "memory_bytes", "skipped
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    card = facts.need("card.whole")
+    card = facts.need("card.read").card
     for message, fix in (*_said(card.contract), *_never(card.contract, facts)):
         yield Finding(f"{facts.get('card')}: {message}", at="card", fix=fix)
 

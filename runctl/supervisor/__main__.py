@@ -26,6 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     process.forget_signals()
     run = RunDir(arguments.run_dir.resolve())
+    process.keep_private(run.path)
     if arguments.close:
         return close(run, arguments.attempt, arguments.grace)
     return supervise(run, arguments.attempt, arguments.grace, arguments.backoff)

@@ -26,6 +26,7 @@ SMALLER = "lower the batch size and raise accumulation by as much (runctl estima
 RETRY = "resume the run; if it comes again, look at the machine"
 _NUMBERS = r"\b(loss|grad\w*|grad norm|weights?|parameters?|outputs?|logits|activations?)\b"
 _NAN = r"\b(nan|inf|infinite|not finite|non-?finite)\b"
+DEFECT = "the program has a defect"
 MEND = "correct the program or its config; the same start would fail again"
 
 
@@ -62,13 +63,21 @@ CAUSES = (
     _row(
         "infrastructure",
         "no space left on the disk",
-        "free some there, then resume: the last whole checkpoint is kept",
+        "make room there (runctl prune), then resume: the last whole checkpoint is kept",
         "No space left on device",
         r"Errno 28\b",
         "no (space|inodes) left on",
+        again=False,
+    ),
+    _row(
+        "infrastructure",
+        "the disk quota is used up",
+        "delete files of yours there (runctl prune) or ask for more, then resume; quota -s or lfs quota shows both",
         "Disk quota exceeded",
         r"Errno 122\b",
         "no disk quota left",
+        "disk quota is used up",
+        "Quota exceeded",
         again=False,
     ),
     _row(
@@ -333,7 +342,7 @@ CAUSES = (
     ),
     _row(
         "user_error",
-        "the program has a defect",
+        DEFECT,
         MEND,
         r"^(\[?rank\d+\]?:\s*)?([A-Za-z_]\w*\.)*(KeyError|TypeError|NameError|AttributeError|IndexError|ValueError|AssertionError|SyntaxError|IndentationError|TabError|UnboundLocalError|NotImplementedError|ZeroDivisionError|RecursionError|LookupError|OverflowError|StopIteration)(:|$)",
         "Segmentation fault",
@@ -348,4 +357,11 @@ CAUSES = (
         "ProcessExitedException",
         second=True,
     ),
+)
+
+IN_DATA = _row(
+    "user_error",
+    "the program has a defect, or did not expect a record of its data",
+    "look at the record that it was given, and at the line that read it; num_workers=0 shows it without its worker",
+    r"(?!)",
 )

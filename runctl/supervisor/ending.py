@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runctl import evidence, fields, record
 from runctl.estimate import accounting
-from runctl.supervisor import failures, summary
+from runctl.supervisor import failures, hang, masks, summary
 from runctl.supervisor.events import Events, say
 from runctl.supervisor.verdict import SUPERVISOR_LOST, Verdict, judge_lost
 
@@ -33,9 +34,12 @@ def close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
         return False
     if trainer is not None and life is evidence.Life.DEAD:
         _end_leftover(trainer, supervisor.pid if supervisor else None, grace_seconds)
+    if life is evidence.Life.DEAD:
+        _end_marked(run.path)
+    masks.catch_up(run, number)
     result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
-    asked = any(row.get("event") == "stop_requested" for row in rows)
-    verdict = judge_lost(result, stop_requested=asked, rebooted=life is evidence.Life.REBOOTED)
+    asked = [row for row in rows if row.get("event") == "stop_requested"]
+    verdict = judge_lost(result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED)
     now = time.time()
     signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
     times = [sign for sign in signs if 0 < sign <= now] or [now]
@@ -45,9 +49,11 @@ def close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
         error=error_of(result),
         reason=verdict.reason,
         lost=verdict.reason.startswith(SUPERVISOR_LOST),
+        stopped_for=str(asked[-1].get("kind")) if asked and verdict.state == "stopped" else None,
         tail=tail(attempt.log),
     )
-    write(run, number, verdict, failure, None, result, times[0], max(times) - times[0])
+    later = next((one.number for one in run.attempts() if one.number > number), None)  # whose summary it will be
+    write(run, number, verdict, failure, None, result, times[0], max(times) - times[0], later)
     return True
 
 
@@ -90,7 +96,7 @@ def write(
     if following is not None:
         return
     try:
-        record.write_json(run.summary, summary.build(run, verdict, ended))
+        record.write_json(run.summary, fields.storable(summary.build(run, number, verdict, ended)))
     except (OSError, ValueError) as error:
         say(f"cannot write {run.summary}: {error}")
 
@@ -113,10 +119,12 @@ def last_line(log: Path, limit: int = 300) -> str:
 def tail(log: Path, size: int = 1 << 16) -> list[str]:
     """The lines at the end of a log; [] if it cannot be read."""
     try:
-        with log.open("rb") as file:
+        with record.open_file(log) as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - size))
-            return file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+            text = file.read().decode(errors="replace").removesuffix("\n")
+            lines = text.split("\n")[-_TAIL_LINES:] if text else []
+            return [line.rstrip("\r").rpartition("\r")[2] for line in lines]  # of a progress bar its last state
     except OSError:
         return []
 
@@ -131,12 +139,21 @@ def _end_leftover(trainer: evidence.Identity, session: int | None, grace_seconds
     deadline = time.monotonic() + grace_seconds
     evidence.send(trainer, signal.SIGTERM)
     while evidence.group_life(trainer, session) is evidence.Life.ALIVE:
+        hang.wake(trainer.pid)  # a stopped process takes no signal until it runs again
         if evidence.life(trainer) is evidence.Life.DEAD or time.monotonic() >= deadline:
             for pid in evidence.members(trainer.pid, session):
                 found = evidence.identify(pid)
                 if found:
                     evidence.send(found, signal.SIGKILL)
         time.sleep(0.1)
+
+
+def _end_marked(run_dir: Path) -> None:
+    """SIGKILL to what left the trainer's group and outlived it: without the supervisor, only its environment tells."""
+    for pid in evidence.marked(run_dir):
+        if found := evidence.identify(pid):
+            with suppress(PermissionError):
+                evidence.send(found, signal.SIGKILL)
 
 
 def _identity(rows: list[dict[str, Any]], event: str, key: str) -> evidence.Identity | None:

@@ -1,30 +1,47 @@
-"""`events.jsonl`: what happened to a run, appended by the supervisor that holds its lock and by nobody else.
+"""`events.jsonl`: what happened to a run, appended by the supervisor that holds its lock; how
+notices and a last search for secrets went, by the processes that it leaves behind for them.
 
 A row is {"time": unix seconds, "event": name, "attempt": number, …}; names and their further keys:
 
     attempt_started   supervisor (identity), from_step
     trainer_started   trainer (identity), group
     first_step        step
-    checkpoint        step
-    stop_requested    kind (asked, timeout, hang, guard), reason
+    checkpoint        step; of one found on the disk its path
+    checkpoint_asked  id, by, step, reason (somebody asked for one now, and the trainer was told)
+    checkpoint_refused  id, by, step, reason
+    disk_filling      free_bytes, full_in_seconds, ends_in_seconds, reason
+    disk_eased        free_bytes, reason
+    pruned            paths, reason (by `runctl prune`, under the run's lock)
+    progress_read     reason (the program does not report: it is read from its output, and by which patterns)
+    changed           reason, by (resume, out of memory), changes, digest_before, digest_after (of the config)
+    resume_verified   step, from_step, reason; or resume_doubtful (the loss or step does not go on where it was)
+    stop_requested    kind (asked, preempted, timeout, hang, guard), reason
     restart           reason (the attempt was started by the supervisor itself, compute.retries)
     guard_tripped     guard, do, step, reason, values
     guard_unjudged    guard, reason (its metric was never reported)
     guard_failed      reason (a guard could not be evaluated)
     signal            number, to
+    secret_masked     file, line, detector, count (what was hidden in it; by the sweep after the end too)
+    secrets_unchecked file, bytes (the log grew faster than it could be looked through)
+    notice            kind, to, sent, tries, reason (by the sender, which may outlive the supervisor)
+    commit_failed     reason (the backend could not make durable what was saved)
+    save_too_slow     reason (a checkpoint takes longer than the grace)
+    left_behind       reason (processes that outlived the trainer were ended, shared memory removed)
     attempt_ended     state, reason, exit_code, step
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from runctl import record
+from runctl import evidence, record
 
 
 class Events:
@@ -62,6 +79,26 @@ def hold(run: record.RunDir, wait_seconds: float) -> int | None:
                 os.close(descriptor)
                 return None
             time.sleep(0.05)
+
+
+def taken(run: record.RunDir, number: int) -> str:
+    """Why an attempt must not be begun although the lock was free: it has ended, or a supervisor of the run lives (its
+    lock was deleted). "" if neither."""
+    if isinstance(record.read_json(run.attempt(number).exit), dict):
+        return f"attempt {number} of {run.name} has ended already; resume the run for another one"
+    started = [row for row in record.read_lines(run.events) if row.get("event") == "attempt_started"]
+    for one in filter(None, (evidence.from_json(row.get("supervisor")) for row in started)):
+        if one.pid != os.getpid() and evidence.life(one) is evidence.Life.ALIVE:
+            return f"{run.name} has another supervisor (process {one.pid}); attempt {number} was not started"
+    return ""
+
+
+def sign(lock: int) -> None:
+    """Write into the lock who holds it: where events.jsonl is lost, `status` still knows which process to look at."""
+    own = evidence.identify()
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(own.to_json() if own else None).encode(), 0)
 
 
 def say(text: str) -> None:

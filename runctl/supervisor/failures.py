@@ -15,11 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runctl.light import dataclass, pattern
-from runctl.supervisor.causes import CAUSES, MEND, RETRY, SMALLER, Cause
+from runctl.supervisor.causes import CAUSES, DEFECT, IN_DATA, MEND, RETRY, SMALLER, Cause
+from runctl.units import counted
 
 KINDS = ("out_of_memory", "nan", "user_error", "data", "hang", "infrastructure", "preemption", "limit", "unknown")
 AGAIN = ("hang", "infrastructure", "preemption")  # what may go better on another try
 INTERRUPTIONS = ("infrastructure", "preemption")  # what came from outside, and says nothing of the run itself
+PREEMPTED = "preempted"  # how the reason of an end from outside begins
 _LINE = 300
 _EXCEPTION = pattern(
     r"^(?:\[?rank\d+\]?:\s*)?(?P<type>(?:[A-Za-z_]\w*\.)*(?:[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning|Iteration|"
@@ -52,10 +54,15 @@ _OF_KIND = {
     "hang": "see below where it stood; resume, and if it comes again at the same place, mend that",
     "infrastructure": RETRY,
     "preemption": "resume the run: it goes on from its last checkpoint",
-    "limit": "raise the limit or make the run smaller, then resume: what was trained is saved",
+    "lost": "resume the run: without its supervisor nobody restarts it, whatever compute.retries says",
+    "limit": "raise the limit or make the run smaller, then resume",
     "user_error": MEND,
     "unknown": "read the log around its last lines: runctl logs RUN --tail 100",
 }
+
+
+_READING = pattern(r"__getitems?__|__iter__|_?collate\w*|collat\w+|_?fetch\w*|load_(batch|sample|example|item)")
+FRAME = pattern(r'^\s+File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 
 
 def classify(
@@ -70,13 +77,16 @@ def classify(
     lost: bool = False,
     memory_kills: int | None = None,
 ) -> Failure | None:
-    """The class of a failed attempt; None for one that did not fail.
+    """The class of an attempt that failed, or was stopped from outside (preemption); None for any other.
 
     `returncode` is as subprocess gives it, `error` result.json's, `tail` the last lines of the log, `stopped_for` what
     the supervisor ended it for (asked, timeout, budget, hang …), `reason` the verdict's, `no_room` that the disk is
     full, `lost` that the supervisor or the machine went away, `memory_kills` how many processes the kernel killed
     meanwhile for lack of memory (None: unknown). Never raises, whatever is in them.
     """
+    if state == "stopped" and reason.startswith(PREEMPTED):
+        by_hand = "SIGINT" in reason or stopped_for is not None  # of a supervisor that is ended itself, nobody is left
+        return _made("preemption", "ended from outside", [reason], again=not by_hand)
     if state != "failed":
         return None
     lines = [line[:_LINE].rstrip() for line in tail if isinstance(line, str)]
@@ -89,13 +99,14 @@ def classify(
         found = [_Sign(cause, reason[:_LINE])]
     if lost:
         said = reason or "supervisor lost"
-        found = [_Sign(_named("infrastructure", said, RETRY), f"what watched it went away: {said}"), *found]
+        gone = _named("infrastructure", said, _OF_KIND["lost"], again=False)
+        found = [_Sign(gone, f"what watched it went away: {said}"), *found]
     decided = next((sign for sign in found if not sign.cause.second), None) or next(iter(found), None)
     if decided is None:
         cause = _named("unknown", reason or "nothing in its records says why", _OF_KIND["unknown"])
         return _made("unknown", cause.words, [f"it ended with: {reason}"] if reason else [])
     rest = [sign.words for sign in found if sign is not decided]
-    cause = decided.cause
+    cause = decided.cause if decided.cause.words != DEFECT or not _reads_data(lines) else IN_DATA
     return _made(
         cause.kind, cause.words, list(dict.fromkeys([decided.words, *rest]))[:8], advice=cause.advice, again=cause.again
     )
@@ -103,7 +114,8 @@ def classify(
 
 def count(exits: Sequence[Any]) -> dict[str, int]:
     """How often a run was interrupted from outside, and how often it failed by itself, of its exit records."""
-    found = [entry for entry in exits if isinstance(entry, dict) and entry.get("state") == "failed"]
+    ended = [entry for entry in exits if isinstance(entry, dict)]
+    found = [entry for entry in ended if entry.get("state") == "failed" or kind_of(entry) == "preemption"]
     outside = sum(kind_of(entry) in INTERRUPTIONS for entry in found)
     return {"interruptions": outside, "failures": len(found) - outside}
 
@@ -165,9 +177,10 @@ def _of_log(lines: Sequence[str]) -> Iterator[_Sign]:
     if last is not None and (cause := match(lines[last])):
         yield _Sign(cause, f"the log's last exception: {lines[last].strip()}")
     for index in range(len(lines) - 1, -1, -1):
-        if index != last and (cause := match(lines[index].strip())):
+        quoted = index > 0 and FRAME.match(lines[index - 1]) is not None  # a line of code in a traceback
+        if index != last and not quoted and (cause := match(lines[index].strip())):
             behind = len(lines) - 1 - index
-            where = "the log's last line" if not behind else f"{behind} lines before the log's end"
+            where = "the log's last line" if not behind else f"{counted(behind, 'line')} before the log's end"
             yield _Sign(cause, f"{where}: {lines[index].strip()}")
 
 
@@ -183,7 +196,8 @@ def _of_exit(returncode: int | None, memory_kills: int | None) -> Iterator[_Sign
     number = -returncode if returncode < 0 else returncode - 128 if 128 < returncode < 128 + 65 else 0
     if number == signal.SIGKILL and memory_kills:
         advice = "ask for more compute.memory, or use fewer and smaller loader workers"
-        words = f"SIGKILL, and the kernel killed {memory_kills} for lack of memory meanwhile"
+        killed = "a process" if memory_kills == 1 else f"{memory_kills} processes"
+        words = f"SIGKILL, and the kernel killed {killed} for lack of memory meanwhile"
         yield _Sign(_named("out_of_memory", "killed by the kernel: the machine's memory is full", advice), words)
     elif number == signal.SIGKILL:
         words = "SIGKILL, which runctl did not send"
@@ -205,6 +219,17 @@ def _of_exit(returncode: int | None, memory_kills: int | None) -> Iterator[_Sign
     elif returncode in (126, 127):
         advice = "name a program that is there and may be executed"
         yield _Sign(_named("user_error", "the program could not be started", advice), f"exit {returncode}")
+
+
+def _reads_data(lines: Sequence[str]) -> bool:
+    """Whether the traceback that ended a log leads through what reads data."""
+    for line in reversed(lines):
+        if line.startswith("Traceback (most recent call last)"):
+            return False
+        found = FRAME.match(line)
+        if (found and _READING.fullmatch(found["function"] or "")) or "in DataLoader worker process" in line:
+            return True
+    return False
 
 
 def _second(line: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from runctl import record
+from runctl import fields, record
 from runctl.guards.evaluate import ENDING, Trip
 from runctl.guards.watch import Watch
 from runctl.light import replace
@@ -23,8 +22,9 @@ class Guarding:
         self, run: record.RunDir, number: int, content: Mapping[str, Any], spent_before: float, events: Events
     ) -> None:
         self.events = events
-        config = content.get("config")
-        self.command = isinstance(config, dict) and config.get("task") == "command"
+        self.files = run.attempt(number)
+        self.saved: dict[str, Any] | None = None  # the last checkpoint that was found on the disk
+        events.listeners.append(self._hear)
         self.watch: Watch | None = None
         try:
             self.watch = Watch(run, number, content, spent_before)
@@ -32,9 +32,7 @@ class Guarding:
         except Exception as error:
             self.faults = [f"all guards are off: {type(error).__name__}: {error}"]
 
-    def look(
-        self, heartbeat: Mapping[str, Any], seconds: float, training: bool, trainer: subprocess.Popen[bytes]
-    ) -> Stop | None:
+    def look(self, heartbeat: Mapping[str, Any], seconds: float, training: bool) -> Stop | None:
         """Evaluate what is new; returns why the attempt must end, if a guard says so."""
         for fault in self.faults:
             self.events.add("guard_failed", reason=fault)
@@ -42,12 +40,18 @@ class Guarding:
         ending = None
         for trip in self._trips(heartbeat, seconds, training):
             self._tell(trip)
-            if trip.do == "checkpoint" and not self.command and training:  # a handler is there once steps are done
-                with suppress(OSError):
-                    trainer.send_signal(signal.SIGUSR1)
+            if trip.do == "checkpoint":
+                self._ask(trip)
             if trip.do in ENDING and ending is None:
                 ending = Stop("guard", f"guard {trip.guard}: {trip.message}", at_once=trip.do == "kill")
         return ending
+
+    def _ask(self, trip: Trip) -> None:
+        """Ask for a checkpoint as a person would; `saving` passes it on and writes down what becomes of it."""
+        with suppress(OSError):
+            if not self.files.save.exists():  # else one is on its way
+                entry = {"id": f"guard-{time.time_ns()}", "by": f"guard {trip.guard}"}
+                record.write_json(self.files.save, entry, durable=False)
 
     def tell_last(self, heartbeat: Mapping[str, Any], seconds: float, training: bool) -> None:
         """Write down what has tripped in the last rows of a trainer that ended by itself."""
@@ -59,7 +63,14 @@ class Guarding:
         for name, metric in self.watch.never_judged() if self.watch else ():
             self.events.add("guard_unjudged", guard=name, reason=f"{metric} was never reported")
 
+    def _hear(self, row: dict[str, Any]) -> None:
+        step = fields.whole(row, "step")
+        if row.get("event") == "checkpoint" and row.get("path") and step is not None:
+            self.saved = {"step": max(step, (self.saved or {}).get("step", step))}
+
     def _trips(self, heartbeat: Mapping[str, Any], seconds: float, training: bool) -> list[Trip]:
+        if self.saved is not None and not heartbeat.get("checkpoint"):
+            heartbeat = {**heartbeat, "checkpoint": self.saved}
         try:
             return self.watch.look(heartbeat, seconds, training) if self.watch else []
         except Exception as error:

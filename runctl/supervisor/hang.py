@@ -129,7 +129,7 @@ def wake(group: int) -> None:
 def _own_stacks(path: Path, pids: list[int], beat: Mapping[str, Any], frozen: list[int]) -> str:
     """What faulthandler writes on the signal, in C and without the GIL. A stopped process writes it when it wakes."""
     pid = fields.whole(beat, "pid")
-    if pid not in pids or not path.exists() or not _catches(pid, STACKS_SIGNAL):
+    if pid not in pids or not path.exists() or not catches(pid, STACKS_SIGNAL):
         return ""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, STACKS_SIGNAL)
@@ -203,7 +203,7 @@ def _state_of(folder: Path) -> str:
     return _text(folder / "stat").rpartition(")")[2].strip()[:1]
 
 
-def _catches(pid: int, number: int) -> bool:
+def catches(pid: int, number: int) -> bool:
     """Whether a process has a handler for a signal, whose default would end it. True where /proc cannot tell."""
     for line in _text(_PROC / str(pid) / "status").splitlines():
         if line.startswith("SigCgt:"):

@@ -18,17 +18,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from runctl import evidence
+import runctl
+from runctl import evidence, record
 from runctl.units import counted
 
 TERMINAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what a terminal or its end sends to a whole group
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PTRACER = 0x59616D61
 _KILL_SECONDS = 10.0
+_CLEANER_SECONDS = 1.0
+_spared: set[int] = set()
+outer_umask = -1  # under which a program of the user's own is started; -1: as this process
 
 
 def start(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, adopt: bool = True
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, adopt: bool = True, umask: int = -1
 ) -> subprocess.Popen[bytes]:
     """Start the trainer, its output straight into `log`. Call it from the main thread: the kernel watches the
     thread that forks. `adopt` makes this process the parent of whatever the trainer loses: a supervisor's business.
@@ -41,10 +46,11 @@ def start(
     def in_child() -> None:
         if library is not None:
             library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            library.prctl(_PR_SET_PTRACER, parent, 0, 0, 0)  # py-spy, which the supervisor starts, may look at it
             if os.getppid() != parent:
                 os._exit(1)
 
-    with log.open("ab") as output:
+    with open(log, "ab", opener=record.no_link) as output:
         return subprocess.Popen(
             list(argv),
             cwd=cwd,
@@ -53,6 +59,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             process_group=0,
+            umask=umask,
             preexec_fn=in_child,
         )
 
@@ -78,6 +85,12 @@ def cannot_start(error: Exception, program: str, cwd: Path, env: Mapping[str, st
     return f"{named}: {error}"
 
 
+def keep_private(folder: Path) -> None:
+    """From now on what this process writes is for those who may read the folder; a user's own program is not bound."""
+    global outer_umask
+    outer_umask = os.umask(record.private_as(folder))
+
+
 def forget_signals() -> None:
     """Drop what was sent while signals were still blocked, that is to the group of the launch, and unblock them."""
     for number in TERMINAL:
@@ -86,19 +99,49 @@ def forget_signals() -> None:
         signal.signal(number, handler)
 
 
+def spare(child: int) -> None:
+    """Leave a child of this process alone when a trainer is ended: it is a helper of the supervisor's own."""
+    _spared.add(child)
+
+
+def spared() -> frozenset[int]:
+    """The children that are left alone."""
+    return frozenset(_spared)
+
+
+def importable(env: dict[str, str]) -> dict[str, str]:
+    """The environment in which runctl's own Python finds this very runctl, also from a checkout."""
+    home = Path(runctl.__file__).resolve().parent.parent
+    if home.name in ("site-packages", "dist-packages"):
+        return env
+    paths = [str(home), *filter(None, [env.get("PYTHONPATH")])]
+    return env | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def end_group(group: int) -> None:
-    """Kill what is left of the trainer's process group and of this process's other children, and wait for it."""
-    deadline = time.monotonic() + _KILL_SECONDS
-    while time.monotonic() < deadline:
-        left = {*evidence.members(group), *evidence.children(os.getpid())}
-        signal_group(group, signal.SIGKILL)
-        for pid in left:
+    """Kill what is left of the trainer's process group and of this process's other children, and wait for it. What
+    frees the shared memory of a Python program ends by itself once all else of it is gone, and gets a second to."""
+    began = time.monotonic()
+    while (now := time.monotonic()) < began + _KILL_SECONDS:
+        left = {*evidence.members(group), *evidence.children(os.getpid())} - _spared
+        cleaners = {pid for pid in left if cleans_up(pid)} if now < began + _CLEANER_SECONDS else set()
+        if not cleaners:
+            signal_group(group, signal.SIGKILL)
+        for pid in left - cleaners:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         _reap()
         if not left:
             return
         time.sleep(0.02)
+
+
+def cleans_up(pid: int) -> bool:
+    """Whether a process is the one that Python starts to remove the shared memory that a program leaves."""
+    try:
+        return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def signal_group(group: int, number: signal.Signals) -> bool:

@@ -40,17 +40,24 @@ def plan(
     if failure is None or not failure.again or made >= most:
         return None
     wait = min(backoff_seconds * 2**made, MOST_SECONDS)
-    words = f"attempt {attempt} failed ({failure.kind}: {failure.cause}); restart {made + 1} of {most}"
+    ended = "was interrupted" if failure.kind == "preemption" else "failed"
+    words = f"attempt {attempt} {ended} ({failure.kind}: {failure.cause}); restart {made + 1} of {most}"
     return Restart(made + 1, most, wait, words + f" after {format_duration(wait)}")
 
 
 def made(run: record.RunDir) -> int:
-    """The restarts since a person last launched or resumed the run."""
+    """The restarts since a person last launched or resumed the run; those with a smaller batch end by themselves, and
+    are not counted."""
     count = 0
     for attempt in run.attempts():
         restart = record.read_object(attempt.start).get("restart")
-        count = count + 1 if isinstance(restart, dict) else 0
+        count = count + (restart.get("number") != 0) if isinstance(restart, dict) else 0
     return count
+
+
+def claimed(run: record.RunDir, number: int) -> bool:
+    """Whether an attempt is one that the supervisor has made ready by itself."""
+    return isinstance(record.read_object(run.attempt(number).start).get("restart"), dict)
 
 
 def most(config: dict[str, Any]) -> int:
@@ -58,8 +65,9 @@ def most(config: dict[str, Any]) -> int:
     return fields.whole(config.get("compute"), "retries") or 0
 
 
-def claim(run: record.RunDir, restart: Restart, after: int) -> int | None:
-    """Make the next attempt's folder; its number, or None if that cannot or must not be.
+def claim(run: record.RunDir, restart: Restart, after: int, held: dict[str, Any] | None = None) -> int | None:
+    """Make the next attempt's folder; its number, or None if that cannot or must not be. `held` is what its start.json
+    keeps of a changed config, besides what it carries on.
 
     Renamed into place, so that of a restart and a person's resume one wins. A run of which only damaged checkpoints are
     left would begin at step 0: that is for a person to decide.
@@ -70,7 +78,7 @@ def claim(run: record.RunDir, restart: Restart, after: int) -> int | None:
         return None
     own, target = evidence.identify(), run.attempt(number).path
     temporary = target.with_name(f".restart-{os.getpid()}.tmp")
-    entry = {
+    entry = record.carried(run, after) | {
         "schema_version": record.SCHEMA_VERSION,
         "time": time.time(),
         "launcher": own.to_json() if own else None,
@@ -85,7 +93,7 @@ def claim(run: record.RunDir, restart: Restart, after: int) -> int | None:
         },
     }
     try:
-        record.write_json(temporary / "start.json", entry)
+        record.write_json(temporary / "start.json", entry | (held or {}))
         room.reserve(temporary)
         os.rename(temporary, target)
     except OSError as error:

@@ -10,6 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from runctl import record
+
 _NAME = ".reserve"
 _BYTES = 1 << 16
 _LEFT_BYTES = 1 << 12
@@ -21,7 +23,7 @@ def reserve(folder: Path) -> None:
     with suppress(OSError):
         if path.stat().st_size >= _BYTES:
             return
-    with path.open("wb") as file:  # written, not only sized: a file of holes takes no room
+    with open(path, "wb", opener=record.no_link) as file:  # written, not only sized: a file of holes takes no room
         file.write(os.urandom(_BYTES))
         file.flush()
         os.fsync(file.fileno())

@@ -9,8 +9,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from runctl import record
+from runctl import fields, record, spending
 from runctl.estimate import accounting
+from runctl.fields import held_out
+from runctl.supervisor import kept
 from runctl.supervisor.failures import Failure, count
 from runctl.supervisor.verdict import Verdict
 
@@ -51,16 +53,18 @@ def exit_record(
     }
 
 
-def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
-    """The summary of a run whose newest attempt has ended, read from its records.
+def build(run: record.RunDir, number: int, verdict: Verdict, ended: float) -> dict[str, Any]:
+    """The summary of a run whose attempt `number` has ended, read from its records. (A resume may have claimed the next
+    one already: a summary that counted it would be taken for its end.)
 
-    `cost_usd` is 0 on the local backend: nobody is paid for it.
+    `cost_usd` is 0 where nobody is paid, and null where no price was known at the launch.
     """
-    exits = [record.read_json(attempt.exit) for attempt in run.attempts()]
+    exits = [record.read_json(attempt.exit) for attempt in run.attempts() if attempt.number <= number]
     last = next((entry for entry in reversed(exits) if isinstance(entry, dict)), {})
     rows = validation_rows(run)
     newest = rows[-1] if rows else {}
     spent, steps = spent_seconds(run), last.get("total_steps")
+    cost = spending.cost_usd(record.read_object(run.run), spent)
     return {
         "schema_version": record.SCHEMA_VERSION,
         "run": run.name,
@@ -72,17 +76,31 @@ def build(run: record.RunDir, verdict: Verdict, ended: float) -> dict[str, Any]:
         "steps": last.get("step"),
         "total_steps": steps,
         "seconds": spent,
-        "cost_usd": 0.0,
-        "metrics": {key: value for key, value in newest.items() if key.startswith("val/")},
+        "cost_usd": cost,
+        **_glance(run, last),
+        "metrics": {key: value for key, value in newest.items() if held_out(key)},
         "baselines": {
             key.removeprefix("baseline/"): value for key, value in newest.items() if key.startswith("baseline/")
         },
         "checkpoints": checkpoints(run),
         "best": best(run, rows),
         "account": accounting.account(
-            run, seconds=spent, cost_usd=0.0, total_steps=steps, finished=verdict.state == "succeeded"
+            run, seconds=spent, cost_usd=cost, total_steps=steps, finished=verdict.state == "succeeded"
         ),
         "ended": ended,
+    }
+
+
+def _glance(run: record.RunDir, last: dict[str, Any]) -> dict[str, Any]:
+    """What a table of many runs shows of one, so that it needs no other file (`status/finished.py`)."""
+    content, beat = record.content(run), record.read_object(run.attempts()[-1].heartbeat)
+    config = content.get("config")
+    return {
+        "task": config.get("task") if isinstance(config, dict) else None,
+        "created": content.get("created"),
+        "started": last.get("started"),
+        "exit_code": last.get("exit_code"),
+        **{key: beat.get(key) for key in ("loss", "memory_bytes", "device")},
     }
 
 
@@ -90,15 +108,12 @@ def spent_seconds(run: record.RunDir) -> float:
     """Seconds of all attempts so far; one whose supervisor was lost counts until its last heartbeat."""
     total = 0.0
     for attempt in run.attempts():
-        entry = record.read_json(attempt.exit)
-        if isinstance(entry, dict) and isinstance(seconds := entry.get("seconds"), int | float):
+        if (seconds := fields.number(record.read_json(attempt.exit), "seconds")) is not None:
             total += seconds
             continue
-        start, heartbeat = record.read_json(attempt.start), record.read_json(attempt.heartbeat)
-        if isinstance(start, dict) and isinstance(heartbeat, dict):
-            begun, beat = start.get("time"), heartbeat.get("time")
-            if isinstance(begun, int | float) and isinstance(beat, int | float):
-                total += min(max(0.0, beat - begun), _SECONDS_LIMIT)
+        begun, beat = (fields.number(record.read_json(path), "time") for path in (attempt.start, attempt.heartbeat))
+        if begun is not None and beat is not None:
+            total += min(max(0.0, beat - begun), _SECONDS_LIMIT)
     return total
 
 
@@ -106,13 +121,14 @@ def validation_rows(run: record.RunDir) -> list[dict[str, Any]]:
     """The validations of a run by step; of a step that was run again, the last attempt's."""
     by_step = {}
     for row in record.read_lines(run.metrics):
-        if isinstance(row.get("step"), int) and any(key.startswith("val/") for key in row):
-            by_step[row["step"]] = row
+        if (step := fields.whole(row, "step")) is not None and any(held_out(key) for key in row):
+            by_step[step] = row
     return [by_step[step] for step in sorted(by_step)]
 
 
 def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
-    """The whole checkpoints of a run, oldest first: step, path within the run, bytes and validation metrics.
+    """The whole checkpoints of a run, oldest first: step, path within the run, bytes and validation metrics. Those that
+    a program of one's own wrote (`own`) may lie outside: their path is absolute then.
 
     One with a missing or short file is not whole. (One that a resume found damaged has lost its name.)
     """
@@ -124,16 +140,19 @@ def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
             {
                 "step": manifest["step"],
                 "path": str(folder.relative_to(run.path)),
-                "time": manifest.get("created"),
+                "time": fields.number(manifest, "created"),
                 "bytes": sum(_size(folder / name) for name in _files(manifest)),
                 "metrics": manifest.get("metrics"),
             }
         )
-    return found
+    return [*found, *kept.checkpoints(run)]
 
 
 def damaged(run: record.RunDir) -> list[str]:
     """The names of the checkpoints that are not whole, those that a resume has set aside among them."""
+    config = record.read_object(run.run).get("config")
+    if isinstance(config, dict) and config.get("task") == "command":
+        return kept.damaged(run)
     lost = [folder.name for folder in run.checkpoints.glob("step-*") if _whole(folder) is None]
     return sorted([*lost, *(folder.name for folder in run.checkpoints.glob("damaged-step-*"))])
 
@@ -143,7 +162,9 @@ def newest_checkpoint(run: record.RunDir) -> dict[str, Any] | None:
     folders = sorted(run.checkpoints.glob("step-*"), reverse=True)
     whole = (_whole(folder) for folder in folders)
     manifest = next((entry for entry in whole if entry is not None), None)
-    return None if manifest is None else {"step": manifest["step"], "time": manifest.get("created")}
+    if manifest is None and (own := kept.newest(run)[0]):
+        return {"step": own["step"], "time": own.get("time"), "path": str(kept.place(run, own))}
+    return None if manifest is None else {"step": manifest["step"], "time": fields.number(manifest, "created")}
 
 
 def passed_over(resumed: dict[str, Any]) -> list[str]:
@@ -156,7 +177,7 @@ def passed_over(resumed: dict[str, Any]) -> list[str]:
 def _whole(folder: Path) -> dict[str, Any] | None:
     """The manifest of a checkpoint that is whole as far as can be told without reading its files."""
     manifest = record.read_object(folder / "manifest.json")
-    if type(manifest.get("step")) is not int:
+    if fields.whole(manifest, "step") is None:
         return None
     for name, about in _files(manifest).items():
         expected = about.get("bytes") if isinstance(about, dict) else None
@@ -183,13 +204,14 @@ def best(run: record.RunDir, rows: list[dict[str, Any]]) -> dict[str, Any] | Non
         return None
     row = min(scored, key=lambda entry: sign * entry[metric])
     folder = run.checkpoint(row["step"])
-    kept = _whole(folder) is not None
+    there = _whole(folder) is not None
+    own = next((entry["path"] for entry in kept.checkpoints(run) if entry["step"] == row["step"]), None)
     return {
         "metric": metric,
         "mode": rule.get("mode"),
         "value": row[metric],
         "step": row["step"],
-        "checkpoint": str(folder.relative_to(run.path)) if kept else None,
+        "checkpoint": str(folder.relative_to(run.path)) if there else own,
     }
 
 
@@ -200,5 +222,5 @@ def _first(sources: list[dict[str, Any]], key: str) -> int | None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):  # a name with a zero byte
         return 0

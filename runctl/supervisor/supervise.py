@@ -15,18 +15,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import runctl
 from runctl import evidence, fields, record
-from runctl.supervisor import ending, failures, hang, kills, process, restarts, room, summary
-from runctl.supervisor.events import Events, hold, say
+from runctl.supervisor import changing, ending, failures, hang, kills, process, restarts, room, starting, summary
+from runctl.supervisor.events import Events, hold, say, sign, taken
 from runctl.supervisor.guarding import Guarding
-from runctl.supervisor.verdict import Stop, Verdict, judge
+from runctl.supervisor.verdict import Stop, Verdict, judge, of_signal
 from runctl.supervisor.watchers import Scene, Watchers
 from runctl.units import format_duration
 
 GRACE_SECONDS = 60.0
 _TICK_SECONDS = 0.25
-_COMMAND_START_SECONDS = 2.0
+_COMMAND_START_SECONDS = 2.0  # after which a program that says nothing counts as begun
+_WATCHED_START_SECONDS = 60.0  # and one whose progress is to be read from its output
 _LOCK_WAIT_SECONDS = 5.0
 
 
@@ -43,6 +43,10 @@ def supervise(
         say(f"{run.name} has another supervisor; attempt {number} was not started")
         return 1
     try:
+        if why := taken(run, number):
+            say(why)
+            return 1
+        sign(lock)
         for earlier in run.attempts():
             if earlier.number < number:
                 ending.close(run, earlier.number, grace_seconds)
@@ -76,12 +80,14 @@ class _Attempt:
         self.files = run.attempt(number)
         self.grace_seconds = grace_seconds
         self.events = Events(run, number)
-        self.record = record.read_object(run.run)
+        self.record = record.content(run, number)
         config = self.record.get("config")
         self.config: dict[str, Any] = config if isinstance(config, dict) else {}
         self.command = self.config.get("task") == "command"
-        start = record.read_object(self.files.start)
-        restart, begin = start.get("restart"), start.get("from_step")
+        watched = (self.config.get("command") or {}).get("progress")
+        self.begins_after = _WATCHED_START_SECONDS if watched else _COMMAND_START_SECONDS
+        self.start = record.read_object(self.files.start)
+        restart, begin = self.start.get("restart"), self.start.get("from_step")
         self.restart: dict[str, Any] = restart if isinstance(restart, dict) else {}
         self.base_step = begin if isinstance(begin, int) else 0
         self.started = time.time()
@@ -115,12 +121,15 @@ class _Attempt:
             from_step=self.base_step,
             host=os.uname().nodename,
         )
+        if self.start.get("changes"):
+            self.events.add("changed", **changing.told(self.run, self.number, self.start))
         try:
             room.reserve(self.files.path)
         except OSError as error:
             begun = error
         if begun is None and not self._pause(waker):
-            verdict, returncode = Verdict("stopped", "stopped on request, before it was started again"), None
+            self._asked()
+            verdict, returncode = judge(None, None, command=True, stop=self.stop), None
         elif begun is None:
             verdict, returncode = self._train(waker)
         else:  # what could not be watched on the record is not started
@@ -136,6 +145,7 @@ class _Attempt:
         ending.write(
             self.run, self.number, verdict, failure, returncode, result, self.started, seconds, following, self.events
         )
+        self.watchers.closed()
         return None if following is None else _Attempt(self.run, following, self.grace_seconds, self)
 
     def _failure(self, verdict: Verdict, returncode: int | None, result: Any) -> failures.Failure | None:
@@ -152,9 +162,12 @@ class _Attempt:
 
     def _following(self, failure: failures.Failure | None, backoff_seconds: float) -> int | None:
         """Claim the attempt that follows a failure by itself; None if there is none."""
-        most = restarts.most(self.config)
-        if not most or self.signal is not None:
+        if self.signal is not None:
             return None
+        accepted = record.carried(self.run).get("accepted")
+        if (smaller := changing.smaller(failure, self.config, self.number, accepted)) is not None:
+            return restarts.claim(self.run, smaller[0], self.number, smaller[1])
+        most = restarts.most(self.config)
         planned = restarts.plan(
             failure,
             attempt=self.number,
@@ -182,7 +195,9 @@ class _Attempt:
         except ValueError as error:
             return Verdict("failed", str(error)), None
         try:
-            trainer = process.start(argv, cwd=cwd, env=env, log=self.files.log)
+            trainer = process.start(
+                argv, cwd=cwd, env=env, log=self.files.log, umask=process.outer_umask if self.command else -1
+            )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             why = (
                 process.cannot_start(error, argv[0], cwd, env) if self.command else f"cannot start the trainer: {error}"
@@ -196,7 +211,7 @@ class _Attempt:
             self._look()
             silence.look(new=self.heartbeat_stamp != known, stepped=self.seen_first_step)
             self.no_room = room.full(self.run.path)
-            self._limits(trainer)
+            self._limits()
             self.watchers.look(time.monotonic() - self.clock)
             self._hanging(trainer, silence)
             self._stopping(trainer)
@@ -204,6 +219,7 @@ class _Attempt:
             _drain(waker)
         self._linger(trainer)
         self._look()
+        self.watchers.orphaned(trainer.pid)
         process.end_group(trainer.pid)
         if self.stop is None:  # what came with the last rows is only told: there is nothing left to end
             self.guarding.tell_last(self.heartbeat, time.monotonic() - self.clock, self.seen_first_step)
@@ -238,9 +254,8 @@ class _Attempt:
             "RUNCTL_STACKS": str(self.files.stacks),
         }
         if not self.command:
-            return [*argv, str(self.run.path), "--attempt", str(self.number)], project, importable(env)
-        section = self.config.get("command") or {}
-        return argv, project / (section.get("cwd") or "."), env | (section.get("env") or {})
+            return [*argv, str(self.run.path), "--attempt", str(self.number)], project, process.importable(env)
+        return starting.request(self.run, self.number, self.record, env)
 
     def _look(self) -> None:
         """Read the heartbeat if it is new; note the first step and new checkpoints."""
@@ -255,7 +270,7 @@ class _Attempt:
                 self._read_heartbeat()
         if not self.calibrated and self.files.measured.exists():
             self.calibrated = ending.calibrate(self.run, self.number)  # the first steps; at the end all of them
-        if self.command and not self.seen_first_step and time.monotonic() - self.clock >= _COMMAND_START_SECONDS:
+        if self.command and not self.seen_first_step and time.monotonic() - self.clock >= self.begins_after:
             self._first_step()
 
     def _read_heartbeat(self) -> None:
@@ -278,18 +293,21 @@ class _Attempt:
         self.seen_first_step = True
         self.events.add("first_step", step=self.heartbeat.get("step"), heartbeat_time=self.heartbeat.get("time"))
 
-    def _limits(self, trainer: subprocess.Popen[bytes]) -> None:
+    def _limits(self) -> None:
         """Turn a signal, the timeout or a guard (the budget's among them) into a request to stop."""
         if self.stop is not None:
             return
         seconds = time.monotonic() - self.clock
         timeout = (self.config.get("compute") or {}).get("timeout")
         if self.signal is not None:
-            self.stop = Stop("asked", f"stopped on request ({signal.Signals(self.signal).name})")
+            self._asked()
         elif timeout is not None and seconds >= timeout:
             self.stop = Stop("timeout", f"timed out: compute.timeout of {format_duration(timeout)} is over")
         else:
-            self.stop = self.guarding.look(self.heartbeat, seconds, self.seen_first_step, trainer)
+            self.stop = self.guarding.look(self.heartbeat, seconds, self.seen_first_step)
+
+    def _asked(self) -> None:
+        self.stop = of_signal(self.signal or signal.SIGTERM, record.read_json(self.files.asked))
 
     def _hanging(self, trainer: subprocess.Popen[bytes], silence: hang.Silence) -> None:
         """Turn a silence that is too long into a request to stop, once it is written down where the trainer stands."""
@@ -340,15 +358,6 @@ class _Attempt:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return reader
-
-
-def importable(env: dict[str, str]) -> dict[str, str]:
-    """The environment in which runctl's own Python finds this very runctl, also from a checkout."""
-    home = Path(runctl.__file__).resolve().parent.parent
-    if home.name in ("site-packages", "dist-packages"):
-        return env
-    paths = [str(home), *filter(None, [env.get("PYTHONPATH")])]
-    return env | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _size(path: Path) -> int:

@@ -13,13 +13,14 @@ from runctl.light import dataclass
 
 ENDED = ("succeeded", "failed", "stopped", "killed")
 SUPERVISOR_LOST = "supervisor lost"
+NO_STEP = "it says that it succeeded, and took no step"
 
 
 @dataclass(frozen=True)
 class Stop:
     """Why the supervisor asked the trainer to stop."""
 
-    kind: Literal["asked", "timeout", "hang", "guard"]
+    kind: Literal["asked", "preempted", "timeout", "hang", "guard"]
     reason: str
     at_once: bool = False  # without a grace period
 
@@ -28,6 +29,15 @@ class Stop:
 class Verdict:
     state: str
     reason: str
+
+
+def of_signal(number: int, request: Any) -> Stop:
+    """Why the supervisor stops at a signal: `runctl stop` leaves its `request` (asked.json) before it sends one;
+    without it, the machine is taken back or goes down, or somebody ended the process by hand."""
+    name = signal.Signals(number).name
+    if isinstance(request, dict):
+        return Stop("asked", f"stopped on request ({name})")
+    return Stop("preempted", f"preempted: {name} from outside, not by runctl stop")
 
 
 def judge(
@@ -47,6 +57,8 @@ def judge(
     `no_room` whether the disk was full at the end: then a trainer without a result most likely died of it.
     """
     outcome = _outcome(result)
+    if outcome == "succeeded" and not command and result.get("step") == 0:
+        return Verdict("failed", NO_STEP)
     if outcome == "succeeded" or (command and outcome is None and returncode == 0 and stop is None):
         return Verdict("succeeded", "")
     if stop is not None:
@@ -54,21 +66,24 @@ def judge(
         crashed = (
             outcome is None and not command and not forced and returncode not in (None, -signal.SIGTERM, -signal.SIGINT)
         )
-        if stop.kind == "asked" and crashed:
+        asked = stop.kind in ("asked", "preempted")
+        if asked and crashed:
             return Verdict(
                 "failed", f"{no_room or _died(returncode)} while it was stopping: its last save may be missing"
             )
-        if stop.kind == "asked" and (outcome != "failed" or forced):
+        if asked and (outcome != "failed" or forced):
             return Verdict("stopped", stop.reason + late)
         if stop.kind == "guard":
             then = f"; then it failed: {error_text(result)}" if outcome == "failed" else ""
             return Verdict("killed", stop.reason + late + then)
-        if stop.kind != "asked":
+        if not asked:
             return Verdict("failed", stop.reason + late)
     if outcome == "failed":
         return Verdict("failed", error_text(result))
     if outcome == "stopped":
-        return Verdict("stopped", "the trainer was asked to stop from outside")
+        name = result.get("signal")
+        by = f" ({name})" if isinstance(name, str) and name else ""
+        return Verdict("stopped", f"preempted: the trainer was asked to stop from outside{by}")
     if no_room and returncode != -signal.SIGKILL:
         return Verdict("failed", f"{no_room} ({_died(returncode)})")
     if returncode is None:
@@ -119,5 +134,5 @@ def _signal_text(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         name = "unknown"
-    hint = ": killed from outside, often by the kernel for lack of memory" if name == "SIGKILL" else ""
+    hint = ": killed from outside" if name == "SIGKILL" else ""
     return f"signal {number} ({name}){hint}"

@@ -7,7 +7,8 @@ second and must be cheap: a look at most stats a file or reads what was appended
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,29 @@ class Watcher:
     def told(self, row: dict[str, Any]) -> None:
         """An event was written."""
 
+    def orphaned(self, group: int) -> None:
+        """The trainer has ended; what it started in its process group and beyond may still live, and is ended next."""
+
     def end(self) -> None:
         """The trainer has ended; its files are whole."""
 
+    def closed(self) -> None:
+        """The attempt is over, and all its records are written."""
 
-WATCHERS: Sequence[Callable[[Scene], Watcher]] = ()
+
+# a module of this package and its class, loaded where an attempt begins: they import this module themselves
+WATCHERS = (
+    "logmarks:LogMarks",
+    "output:Output",
+    "saved:Saved",
+    "saving:Saving",
+    "masks:Masks",
+    "noticing:Noticing",
+    "filling:Filling",
+    "leftovers:Leftovers",
+    "verifying:Verifying",
+    "commits:Commits",
+)
 
 
 class Watchers:
@@ -60,8 +79,8 @@ class Watchers:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._on: list[Watcher] = []
-        for make in WATCHERS:
-            self._guarded(make, scene, keep=True)
+        for spec in WATCHERS:
+            self._guarded(_made, spec, scene, keep=True)
         scene.events.listeners.append(self.told)
 
     def look(self, seconds: float) -> None:
@@ -72,18 +91,32 @@ class Watchers:
         for one in tuple(self._on):
             self._guarded(one.told, row, owner=one)
 
+    def orphaned(self, group: int) -> None:
+        for one in tuple(self._on):
+            self._guarded(one.orphaned, group, owner=one)
+
     def end(self) -> None:
         for one in tuple(self._on):
             self._guarded(one.end, owner=one)
+
+    def closed(self) -> None:
+        for one in tuple(self._on):
+            self._guarded(one.closed, owner=one)
 
     def _guarded(self, do: Callable[..., Any], *facts: Any, owner: Watcher | None = None, keep: bool = False) -> None:
         try:
             made = do(*facts)
         except Exception as error:
-            name = type(owner).__name__ if owner else getattr(do, "__name__", "a watcher")
+            name = type(owner).__name__ if owner else str(facts[0])
             if owner in self._on:
                 self._on.remove(owner)
             say(f"{name} failed and is off for this attempt: {type(error).__name__}: {error}")
             return
         if keep:
             self._on.append(made)
+
+
+def _made(spec: str, scene: Scene) -> Watcher:
+    module, _, name = spec.partition(":")
+    made: Watcher = getattr(importlib.import_module(f"{__package__}.{module}"), name)(scene)
+    return made

@@ -76,6 +76,8 @@ def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | N
             with suppress(OSError):
                 traceback.print_exc()
         result = _result(heartbeat, "failed", told)
+    if result["outcome"] == "stopped":
+        result["signal"] = control.reason or None
     if control.parent_lost:
         lost = {"type": "SupervisorLost", "message": "supervisor lost", "where": None}
         lost["hint"] = f"what was trained is saved; go on with: runctl resume {run.name}"
@@ -106,8 +108,8 @@ def _train(
     trackers: list[Any],
     probe: float | None,
 ) -> dict[str, Any]:
-    about = record.read_json(run.run)
-    if not isinstance(about, dict) or "config" not in about:
+    about = record.content(run, number)
+    if "config" not in about:
         raise RunctlError(f"{run.run} is missing or damaged", hint="launch the run again")
     config = configs.from_effective(about["config"])
 
@@ -154,6 +156,7 @@ def _result(heartbeat: Heartbeat, outcome: str, error: dict[str, Any] | None) ->
         "step": heartbeat.facts["step"],
         "total_steps": heartbeat.facts["total_steps"],
         "error": error,
+        "signal": None,
         "metrics": {},
         "notes": [],
         "ended": time.time(),

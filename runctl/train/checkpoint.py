@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -41,6 +42,7 @@ from runctl.errors import CheckpointError
 
 SCHEMA_VERSION = 1
 TENSOR_FILES = ("model", "optimizer", "state")
+BATCH = ("training.batch_size", "training.accumulation")  # what one step reads
 FILES = (*(f"{name}.safetensors" for name in TENSOR_FILES), "state.json")
 _DTYPES = {
     torch.float64: "F64",
@@ -125,13 +127,13 @@ def save(run: record.RunDir, contents: Contents) -> Path:
     return target
 
 
-def load(path: Path, identity: Mapping[str, str]) -> Loaded:
+def load(path: Path, identity: Mapping[str, str], accepted: Any = ()) -> Loaded:
     """The checkpoint in `path`, every byte of it verified. Raises CheckpointError naming the damaged file
-    (`Damaged`), or each key of `identity` that differs."""
+    (`Damaged`), or each key of `identity` that differs; those of `BATCH` may, where a person `accepted` it."""
     manifest = read_manifest(path)
     if manifest is None:
         raise Damaged(f"checkpoint {path.name} has no readable manifest.json")
-    _check_identity(path, manifest, identity)
+    _check_identity(path, manifest, identity, accepted)
     for name in FILES:
         expected = manifest["files"].get(name)
         if not isinstance(expected, dict):
@@ -145,14 +147,14 @@ def load(path: Path, identity: Mapping[str, str]) -> Loaded:
     return Loaded(path, tensors, state, manifest)
 
 
-def load_newest(run: record.RunDir, identity: Mapping[str, str]) -> Loaded | None:
+def load_newest(run: record.RunDir, identity: Mapping[str, str], accepted: Any = ()) -> Loaded | None:
     """The newest whole checkpoint, which `latest` names from then on, or None if there never was one. Damaged ones
     are set aside. Raises CheckpointError if all are damaged, now or by an earlier look (a run never starts over by
     itself), or the newest whole one is foreign."""
     passed: list[PassedOver] = []
     for path in reversed(folders(run)):
         try:
-            found = load(path, identity)
+            found = load(path, identity, accepted)
         except Damaged as damage:
             aside = set_aside(run, path)
             passed.append(PassedOver(path.name, f"{damage.message}; set aside as {aside.name}"))
@@ -179,6 +181,11 @@ def folders(run: record.RunDir) -> list[Path]:
     if not run.checkpoints.is_dir():
         return []
     return sorted(path for path in run.checkpoints.glob("step-*") if (path / "manifest.json").exists())
+
+
+def step_windows(identity: Mapping[str, str]) -> int:
+    """The windows that a step read in the run that the checkpoint is of."""
+    return math.prod(int(identity[key]) for key in BATCH)
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
@@ -230,9 +237,10 @@ def _no_longer_latest(run: record.RunDir, path: Path) -> None:
         run.latest.unlink(missing_ok=True)
 
 
-def _check_identity(path: Path, manifest: Mapping[str, Any], identity: Mapping[str, str]) -> None:
+def _check_identity(path: Path, manifest: Mapping[str, Any], identity: Mapping[str, str], accepted: Any) -> None:
     stored = manifest["identity"]
-    differing = [key for key in sorted({*stored, *identity}) if stored.get(key) != identity.get(key)]
+    may = {key for key in BATCH if isinstance(accepted, list) and key in accepted}
+    differing = [key for key in sorted({*stored, *identity} - may) if stored.get(key) != identity.get(key)]
     if differing:
         told = [f"{key} is {stored.get(key, 'absent')} there, {identity.get(key, 'absent')} here" for key in differing]
         said = ", ".join(told)

@@ -82,8 +82,6 @@ class Loop:
                 hint="encode longer or more games, or lower model.context_len",
             )
         self.seed = training.seed or 0
-        self.plan = schedule.plan(training, job.train_windows)
-        self.order = Order(self.plan, self.seed)
         self.state = State(job.model, optimizer.adamw(job.model, training), place.device, self.seed)
         self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         self.held_out = windows(job.validation_windows, training.validation_windows)
@@ -96,14 +94,21 @@ class Loop:
             "training.accumulation": str(training.accumulation),
             "data.train_windows": str(job.train_windows),
         }
-        now = time.monotonic()
-        self.validate_every = schedule.Cadence(training.validate_every, self.plan.steps_per_epoch, now)
-        self.save_every = schedule.Cadence(config.checkpoint.every, self.plan.steps_per_epoch, now)
+        self.lay_out(schedule.Base())
         self.saved_step = 0
         self.notes: list[str] = []
         self.rate = Rate()
         self.timing = Timing()
         self.windows = 0  # of the last step
+
+    def lay_out(self, base: schedule.Base) -> None:
+        """The totals, the order and what is due when, from where steps last changed their size."""
+        training, now = self.config.training, time.monotonic()
+        self.plan = schedule.plan(training, self.job.train_windows, base)
+        self.order = Order(self.plan, self.seed)
+        per_epoch, shift = self.plan.steps_per_epoch, self.plan.shift
+        self.validate_every = schedule.Cadence(training.validate_every, per_epoch, now, shift)
+        self.save_every = schedule.Cadence(self.config.checkpoint.every, per_epoch, now, shift)
 
     def run(self) -> Outcome:
         self.resume()
@@ -126,18 +131,31 @@ class Loop:
         for name in removed:
             self.note(f"removed half-written {name}", say)
         heartbeat.phase("loading", "looking for a checkpoint")
-        loaded = checkpoint.load_newest(self.place.run, self.identity)
+        start = record.read_object(self.place.run.attempt(self.place.attempt).start)
+        loaded = checkpoint.load_newest(self.place.run, self.identity, accepted=start.get("accepted"))
         if loaded is None:
             if self.place.attempt > 1:
                 self.note("no checkpoint was saved by earlier attempts: starting from step 0", warn)
         else:
             self.state.restore(loaded)
             self.saved_step = self.state.step
+            self.go_on(loaded)
             self.record_resume(loaded, removed)
             saved = {"step": self.state.step, "time": loaded.manifest["created"]}
             heartbeat.update(checkpoint=saved)
         heartbeat.update(total_steps=self.plan.total_steps, epochs=self.plan.epochs, message="; ".join(self.notes))
         self.show()
+
+    def go_on(self, loaded: checkpoint.Loaded) -> None:
+        """Read on where the checkpoint stands in the data, also where a step reads more or fewer windows than there."""
+        before = checkpoint.step_windows(loaded.manifest["identity"])
+        base = schedule.Base(*loaded.state.get("base", ()))
+        if before != self.plan.step_windows:
+            base = schedule.Base(self.state.step, loaded.state["epoch"], loaded.state["offset"])
+            told = f"a step reads {self.plan.step_windows} windows from here on, {before} before"
+            self.note(f"{told}: epoch {base.epoch + 1} goes on at its window {base.offset + 1}", say)
+        if base != schedule.Base():
+            self.lay_out(base)
 
     def record_resume(self, loaded: checkpoint.Loaded, removed: list[str]) -> None:
         """Say from which checkpoint the attempt goes on and why from no newer one: in the log, the notes and for
@@ -188,7 +206,7 @@ class Loop:
             place.heartbeat.beat()
         norm = optimizer.clip(self.parameters, training.grad_clip)
         state.step += 1
-        optimizer.set_rate(state.optimizer, schedule.rate(training, self.plan.total_steps, state.step))
+        optimizer.set_rate(state.optimizer, schedule.learning_rate(training, self.plan, state.step))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.sums.add(state.step, parts, norm)
@@ -214,7 +232,7 @@ class Loop:
     def log(self) -> None:
         step = self.state.step
         row = self.row() | self.state.sums.take(step)
-        row["train/lr"] = schedule.rate(self.config.training, self.plan.total_steps, step)
+        row["train/lr"] = schedule.learning_rate(self.config.training, self.plan, step)
         row["examples_per_second"] = self.rate.read()
         self.place.trackers.log(row)
         self.place.heartbeat.update(loss=row["train/loss"])
@@ -304,7 +322,7 @@ class Loop:
             checkpoint.Contents(
                 step=state.step,
                 tensors=tensors,
-                state=facts | {"epoch": epoch, "offset": offset},
+                state=facts | {"epoch": epoch, "offset": offset, "base": self.plan.base.to_json()},
                 identity=self.identity,
                 config_digest=self.digest,
                 attempt=self.place.attempt,

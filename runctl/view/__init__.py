@@ -6,6 +6,7 @@ Colours are words here and nowhere else: `good`, `bad`, `warn`, `dim`, `name`.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runctl.errors import ConfigError, RunctlError
+from runctl.light import pattern
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,24 +22,27 @@ if TYPE_CHECKING:
 
 STYLES = {"good": "green", "bad": "bold red", "warn": "yellow", "dim": "dim", "name": "bold cyan", "note": "blue"}
 SCHEMA_VERSION = 1
+_UNSEEN = pattern(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # JSON escapes only what is below a space
 
 
 @cache
 def out() -> Console:
     """The console of data."""
-    from rich.console import Console
     from rich.theme import Theme
 
-    return Console(theme=Theme(STYLES), highlight=False, soft_wrap=not sys.stdout.isatty())
+    from runctl.view.console import PlainConsole
+
+    return PlainConsole(theme=Theme(STYLES), highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 @cache
 def err() -> Console:
     """The console of prose."""
-    from rich.console import Console
     from rich.theme import Theme
 
-    return Console(theme=Theme(STYLES), highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
+    from runctl.view.console import PlainConsole
+
+    return PlainConsole(theme=Theme(STYLES), highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
 def say(text: str) -> None:
@@ -78,8 +83,26 @@ def progress(description: str, unit: str = "") -> Iterator[Progress]:
 
 def print_json(data: dict[str, Any]) -> None:
     """Data for programs: indented JSON on stdout, with a schema_version first."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **data}, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(as_json(data, indent=2) + "\n")
+
+
+def as_json(data: dict[str, Any], indent: int | None = None) -> str:
+    """JSON that any program reads, whatever stands in a run's files: NaN and infinite numbers become null, what is no
+    character is escaped."""
+    whole = {"schema_version": SCHEMA_VERSION, **data}
+    try:
+        text = json.dumps(whole, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(whole), indent=indent, ensure_ascii=False, allow_nan=False)
+    return writable(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def writable(text: str) -> str:

@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Any
 from runctl.journal import COUNTS
 from runctl.supervisor.failures import INTERRUPTIONS
 from runctl.units import counted, format_bytes, format_duration
+from runctl.view.cells import MISSING, age
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from runctl.page import Page
-
-MISSING = "–"
-
-
-def age(seconds: float | None) -> str:
-    """How long ago, or a dash."""
-    return MISSING if seconds is None else f"{format_duration(max(1.0, seconds))} ago"
 
 
 def own(found: Page) -> list[str]:
@@ -29,6 +23,7 @@ def own(found: Page) -> list[str]:
     if entry.task != "command":
         return []
     code = [] if entry.exit_code is None or f"exit {entry.exit_code}" in entry.reason else [f"exit {entry.exit_code}"]
+    code += ["progress is read from its output"] if entry.source == "output" and entry.active else []
     return code + ([f"last line: {found.last_line}"] if found.last_line and found.last_line not in entry.reason else [])
 
 
@@ -71,7 +66,7 @@ def attempts(found: Page) -> Iterable[RenderableType]:
     """Every attempt with its state, its steps, its rate and how it ended."""
     from rich.text import Text
 
-    yield Text("\nattempts", style="bold").append(_interrupted(found), style="dim")
+    yield Text(f"\n{tally(found)}", style="bold")
     for entry in found.attempts:
         seconds = format_duration(entry["seconds"]) if isinstance(entry["seconds"], int | float) else MISSING
         state = entry["state"] or (found.status.state if entry["attempt"] == found.status.attempt else "no record")
@@ -82,6 +77,10 @@ def attempts(found: Page) -> Iterable[RenderableType]:
         yield Text(f"  {entry['attempt']}  {state:<10} {', '.join(words)}  {reason}".rstrip())
         if entry["restart"]:
             yield Text(f"     started by itself: {entry['restart']}", style="dim")
+        if entry["changed"]:
+            yield Text(f"     config changed ({entry['changed_by']}): {entry['changed']}", style="warn")
+        if entry["resume"]:
+            yield Text(f"     {entry['resume']['words']}", style="dim" if entry["resume"]["verified"] else "warn")
         for why in entry["passed_over"]:
             yield Text(f"     resumed at step {entry['from_step'] or 0:,}: {why}", style="warn")
 
@@ -91,14 +90,22 @@ def kind_words(kind: str | None) -> str:
     return (kind or "").replace("_", " ")
 
 
-def _interrupted(found: Page) -> str:
-    """`: 1 failure, 2 interruptions`, and what all attempts together took."""
-    kinds = [entry["failure"] for entry in found.attempts if entry["state"] == "failed"]
-    outside = sum(kind in INTERRUPTIONS for kind in kinds)
-    counts = ((len(kinds) - outside, "failure"), (outside, "interruption"))
-    words = [counted(number, noun) for number, noun in counts if number]
-    seconds = [entry["seconds"] for entry in found.attempts if isinstance(entry["seconds"], int | float)]
-    return ": " + ", ".join([*words, f"{format_duration(sum(seconds))} together"]) if words else ""
+def tally(found: Page) -> str:
+    """`3 attempts: 1 interrupted (preemption), 1 failed (out of memory), 1 running; 12m03s together`: what came from
+    outside apart from what the run did itself."""
+    groups: dict[str, list[str]] = {}
+    for entry in found.attempts:
+        outside = entry["failure"] in INTERRUPTIONS
+        groups.setdefault("interrupted" if outside else entry["state"] or "without a record", []).append(
+            kind_words(entry["failure"])
+        )
+    words = []
+    for name, kinds in groups.items():
+        known = ", ".join(dict.fromkeys(kind for kind in kinds if kind))
+        words.append(f"{len(kinds)} {name}" + (f" ({known})" if known else ""))
+    total = found.status.total_seconds
+    together = "" if total is None else f"; {format_duration(total)} together"
+    return f"{counted(len(found.attempts), 'attempt')}: {', '.join(words)}{together}"
 
 
 def guards(found: Page) -> Iterable[RenderableType]:

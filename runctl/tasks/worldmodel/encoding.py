@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -155,6 +155,13 @@ def dataset_digest(encoding: Encoding) -> str:
     """sha256 (hex) of `dataset_keys` and of the record format: equal digests mean interchangeable datasets."""
     text = json.dumps({"format": FORMAT, **dataset_keys(encoding)}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def contents(manifest: Mapping[str, Any]) -> str:
+    """What a dataset holds, wherever it lies: the digest of its games and of their encoding. Raises KeyError and
+    TypeError for a damaged manifest."""
+    games = [[game["identity"], game["sha256"], game["frames"]] for game in manifest["games"]]
+    return hashlib.sha256(json.dumps([str(manifest["encoding_digest"]), games]).encode()).hexdigest()
 
 
 def _player_columns(encoding: Encoding, player: str) -> Iterator[tuple[str, str | int]]:

@@ -6,8 +6,6 @@ need them: tasks stand below the trainer and are read by others too.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -164,12 +162,10 @@ def _dataset(config: RunConfig, project: Path, run: RunDir, report: Report) -> P
 def _identity(config: RunConfig, data: dataset.Dataset) -> dict[str, str]:
     """What weights of this job belong to. Dropout and chunk size are not in it: they change no weight's meaning."""
     model = config.model.model_dump(exclude={"dropout", "chunk_size"})
-    games = [[game["identity"], game["sha256"], game["frames"]] for game in data.manifest["games"]]
-    contents = hashlib.sha256(json.dumps([data.digest, games]).encode()).hexdigest()
     keys = {f"model.{key}": value for key, value in model.items()}
     keys |= {f"encoding.{key}": value for key, value in config.encoding.model_dump().items()}
     keys |= {"training.delta_target": config.training.delta_target, "data.train_split": config.data.train_split}
-    return {key: _said(value) for key, value in keys.items()} | {"dataset": contents}
+    return {key: _said(value) for key, value in keys.items()} | {"dataset": encodings.contents(data.manifest)}
 
 
 def _said(value: object) -> str:
