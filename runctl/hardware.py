@@ -119,6 +119,16 @@ def parse(text: str) -> tuple[Gpu, int]:
     return find(name), count
 
 
+def choices(text: str) -> tuple[tuple[Gpu, int], ...]:
+    """`H100!, A100-80GB:2` → each request, in order of preference; raises UsageError."""
+    return tuple(parse(one.strip()) for one in text.split(","))
+
+
+def judged(text: str) -> tuple[Gpu, int]:
+    """The request that a run is judged by: of several, that of the GPU with the least memory, of equals the first."""
+    return min(choices(text), key=lambda one: one[0].usable_bytes)
+
+
 def split(text: str) -> tuple[str, int]:
     """`NAME` or `NAME:COUNT` → the name, known or not, and how many; raises UsageError where it is neither."""
     name, colon, count = text.partition(":")

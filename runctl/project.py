@@ -13,7 +13,7 @@ from runctl.light import dataclass, field
 from runctl.notices import targets
 
 FILE = "runctl.yaml"
-KNOWN = ("policy", "prices", "budget", "adapters", "waivers", "baseline", "notices", "share")
+KNOWN = ("policy", "prices", "budget", "adapters", "waivers", "baseline", "notices", "share", "modal")
 _MOST_USD = 1e12
 
 
@@ -22,7 +22,8 @@ class Project:
     """`root` is absolute; `policy` overrides named policy values (`runctl rules` lists them); `prices` are USD per
     hour by provider and thing, checked (`runctl/prices.py`). `adapters` and `waivers` are as written, `baseline` names
     a file; `document` is runctl.yaml, for the places of what is wrong in it.
-    `notices` are who is told of runs; `shared`: the group may read them; `total_usd` is what all runs may cost."""
+    `notices` are who is told of runs; `shared`: the group may read them; `total_usd` is what all runs may cost.
+    `modal` is as written, read by `runctl/backends/modal/place.py`."""
 
     root: Path
     file: Path | None = None
@@ -36,6 +37,7 @@ class Project:
     notices: Sequence[targets.Target] = ()
     shared: bool = False
     total_usd: float | None = None
+    modal: Any = field(default_factory=dict)
 
     def once(self, what: Any, read: Callable[[], Any]) -> Any:
         """What is read from the project's files once for all configs of a call: prices, calibrations."""
@@ -90,6 +92,7 @@ def load(config: Path | str | None = None) -> Project:
         notices=targets.read(data.get("notices"), document),
         shared="share" in data,
         total_usd=_total_usd(data.get("budget"), document),
+        modal=data.get("modal") or {},
     )
 
 

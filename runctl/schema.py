@@ -46,6 +46,7 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "Compute.start_within": {"anyOf": [*DURATION["anyOf"], NULL]},
     "Compute.hang_after": {"anyOf": [*DURATION["anyOf"], NULL]},
     "Compute.grace": {"anyOf": [*DURATION["anyOf"], NULL]},
+    "Compute.gpu": {"anyOf": [{"type": "string"}, _TEXTS, NULL]},
     "Compute.memory": {"anyOf": [*SIZE["anyOf"], NULL]},
     "Compute.disk": {"anyOf": [*SIZE["anyOf"], NULL]},
     "Declares.parameters": {"anyOf": [*COUNT["anyOf"], NULL]},
@@ -134,7 +135,7 @@ _EXAMPLES: dict[str, list[Any]] = {
     "Training.validate_every": ["1 epoch", "500 steps", "10m"],
     "Checkpoint.every": ["5m", "500 steps", "never"],
     "Compute.backend": ["local", "modal"],
-    "Compute.gpu": ["A100-80GB", "H100:4"],
+    "Compute.gpu": ["A100-80GB", "H100:4", ["H100!", "A100-80GB"]],
     "Compute.cpu": [8],
     "Compute.memory": ["64GiB"],
     "Compute.disk": ["200GiB"],
@@ -264,6 +265,7 @@ def project() -> dict[str, Any]:
             },
             "notices": _notices(),
             "share": {"enum": ["group"], "description": "who may read the runs besides you", "examples": ["group"]},
+            "modal": _modal(),
             "prices": {
                 "type": "object",
                 "description": "your own prices, USD per hour, by provider and GPU",
@@ -392,6 +394,41 @@ def _notices() -> dict[str, Any]:
             }
         },
         "examples": [{"to": [{"env": "RUNCTL_NOTICE_URL", "on": ["failed", "lost"]}]}],
+    }
+
+
+def _modal() -> dict[str, Any]:
+    def text(words: str, example: Any, **more: Any) -> dict[str, Any]:
+        return {"type": "string", "description": words, "examples": [example], **more}
+
+    def texts(words: str, example: list[str]) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "string"}, "description": words, "examples": [example]}
+
+    return {
+        "type": "object",
+        "description": "what runs on Modal have in common",
+        "additionalProperties": False,
+        "properties": {
+            "volume": text("the volume with runs and datasets; made where it is missing", "runctl"),
+            "volume_version": {"enum": [1, 2], "description": "of a volume that is made", "examples": [1]},
+            "environment": text("the environment of the workspace", "dev"),
+            "secrets": texts("names of secrets that the run's environment gets; never their values", ["wandb"]),
+            "python": text("the version of Python in the image", "3.12", pattern=r"^3\.\d{1,2}$"),
+            "packages": texts("further packages for the image", ["einops==0.8.1"]),
+            "kernels": {
+                "type": "boolean",
+                "description": "compile mamba-ssm and causal-conv1d into GPU images",
+                "examples": [False],
+            },
+            "tags": {
+                "type": "object",
+                "description": "tags of every app, by which bills can be grouped; five at most",
+                "maxProperties": 5,
+                "additionalProperties": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,63}$"},
+                "examples": [{"team": "melee"}],
+            },
+        },
+        "examples": [{"volume": "runctl", "secrets": ["wandb"]}],
     }
 
 

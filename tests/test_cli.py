@@ -34,7 +34,7 @@ def test_every_command_has_help_with_examples(name):
     module = importlib.import_module(f"runctl.cli.{name}")
     if hasattr(module, "app"):
         for command in module.app.registered_commands:
-            assert "Examples:" in runctl(name, command.callback.__name__, "--help").stdout
+            assert "Examples:" in runctl(name, command.name or command.callback.__name__, "--help").stdout
     else:
         assert f"Examples:\n    runctl {name}" in done.stdout
 

@@ -212,8 +212,6 @@ def test_backends_are_known_by_name(project: Path) -> None:
 def test_settings_that_the_local_backend_ignores_are_said(project: Path) -> None:
     plan = launch.plan(config(project, "-c", "pass"), ["compute.memory=1GiB"])
     assert any("compute.memory" in note for note in plan.notes)
-    carded = launch.plan(config(project, "-c", "pass", more="card: runcards/first.md\n"))
-    assert "not enforced by this version: card" in carded.notes
 
 
 def test_a_supervisor_that_cannot_be_started_leaves_no_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

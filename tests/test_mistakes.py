@@ -301,9 +301,9 @@ def test_a_metric_that_nobody_computes_is_found_before_the_run(project: Path) ->
     assert "did you mean 'val/loss'?" in done.stdout
 
 
-def test_what_is_not_enforced_is_said_by_preflight_and_launch(project: Path) -> None:
+def test_a_card_that_is_not_there_is_said_by_preflight_and_launch(project: Path) -> None:
     path = config(PROGRAM + "budget: {max_cost_usd: 3}\ncard: cards/x.md\nguards: [{when: nan}]\n")
-    wanted = "not enforced by this version: card"
+    wanted = "the card is not in order: no such file"
     assert wanted in runctl("preflight", path).stdout
     assert wanted in runctl("launch", path, "--dry-run").stderr
 

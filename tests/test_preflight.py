@@ -71,7 +71,7 @@ def test_a_rule_that_crashes_is_an_error_finding(tmp_path: Path, monkeypatch: py
         raise ZeroDivisionError("boom")
 
     broken = {**rules.known(), "CK101": Rule("CK101", "note", "CK101: x", (), crash)}  # type: ignore[arg-type]
-    monkeypatch.setattr(rules, "known", lambda: broken)
+    monkeypatch.setattr(rules, "concerning", lambda kind, foreign: tuple(broken.values()))
     report = judge(tmp_path, "training: {steps: 1}\n")
     assert [(finding.rule, finding.severity) for finding in report.findings] == [("CK101", "error")]
     assert "ZeroDivisionError: boom" in report.findings[0].message

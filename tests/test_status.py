@@ -50,6 +50,13 @@ def test_a_living_run_says_where_it_is_and_when_it_ends() -> None:
     assert found.eta_seconds == pytest.approx(50 / (49 / 99))
 
 
+def test_what_stalls_or_stops_has_no_eta() -> None:
+    asked = [*records().events, {"event": "stop_requested", "time": NOW}]
+    for change in ({"events": asked}, {"heartbeat": {**records().heartbeat, "time": NOW - 61}}):
+        found = fold(records(**change), ALIVE, NOW)
+        assert (found.state in ("stalled", "stopping"), found.eta_seconds) == (True, None)
+
+
 def test_the_eta_of_a_resumed_run_counts_this_attempt_alone() -> None:
     rows = [{"event": "attempt_started", "time": NOW - 20}, {"event": "first_step", "time": NOW - 11, "step": 41}]
     found = fold(records(attempt=2, events=rows), ALIVE, NOW)

@@ -50,7 +50,7 @@ def _precision(facts: Facts) -> None:
     if source is None or facts.get("training.precision") != EITHER:
         return
     try:
-        gpu = hardware.parse(facts.get("compute.gpu"))[0] if facts.get("compute.gpu") else None
+        gpu = hardware.judged(facts.get("compute.gpu"))[0] if facts.get("compute.gpu") else None
     except UsageError:
         gpu = None
     found = "fp16" if gpu is not None and "bf16" not in gpu.peak else "bf16"
@@ -94,7 +94,7 @@ def _saving(facts: Facts) -> None:
 def _devices(facts: Facts) -> int:
     """How many devices share the work: asked for, or as many as GPUs."""
     try:
-        count = hardware.parse(facts.get("compute.gpu"))[1] if facts.get("compute.gpu") else 1
+        count = hardware.judged(facts.get("compute.gpu"))[1] if facts.get("compute.gpu") else 1
     except UsageError:
         count = 1
     return int(facts.get("compute.world_size") or count)

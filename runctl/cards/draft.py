@@ -88,7 +88,7 @@ def against(facts: Facts, baseline: Sequence[str], project: projects.Project) ->
     if not baseline or config is None:
         return None
     run = record.find(project.root, baseline[0])
-    before = record.read_object(run.run).get("config")
+    before = record.content(run).get("config")
     if not isinstance(before, dict):
         raise UsageError(f"the run {baseline[0]} has no config on record", hint="choose another baseline")
     with suppress(ValueError):  # of a version that did not know some keys: they get their defaults

@@ -17,6 +17,16 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_bytes)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+def _preferred(value: Any) -> Any:
+    """Several GPUs in order of preference, as a list or as one text."""
+    if isinstance(value, list):
+        if not value or not all(isinstance(one, str) and one.strip() and "," not in one for one in value):
+            raise ValueError("must name GPUs, the one that is wanted most first: [H100!, A100-80GB:2]")
+        return ", ".join(one.strip() for one in value)
+    return value
+
+
+Gpus = Annotated[str, BeforeValidator(_preferred)]
 Width = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -162,7 +172,10 @@ class Checkpoint(Section):
 
 class Compute(Section):
     backend: str = Field("local", description="where the run executes")
-    gpu: str | None = Field(None, description="NAME or NAME:COUNT of the catalogue (`runctl gpus`); null: CPU")
+    gpu: Gpus | None = Field(
+        None,
+        description="NAME or NAME:COUNT of the catalogue (`runctl gpus`), or a list in order of preference; null: CPU",
+    )
     cpu: Annotated[float, Field(gt=0)] | None = Field(None, description="CPU cores to ask for")
     memory: Size | None = Field(None, description="host memory to ask for")
     disk: Size | None = Field(None, description="disk to ask for")

@@ -2,7 +2,7 @@
 
 An hour is GPUs × their number, CPU cores and host memory, as far as the config states them. The worst case is not an
 estimate: it is what has been paid when every attempt runs into its limit. Only limits that are enforced bound it
-(`compute.timeout` for each attempt, `budget.max_hours` for all together); that of `budget.max_cost_usd` is a guard's,
+(`compute.timeout` for each attempt, else the provider's own limit, `budget.max_hours` for all together); that of `budget.max_cost_usd` is a guard's,
 at the price of the launch, and bounds no container that outlives its supervisor.
 """
 
@@ -66,6 +66,20 @@ class AtRisk:
 
 def hourly(facts: Facts, rates: Rates | None) -> Hourly:
     """What an hour costs where the run is to be. Raises NotChecked with what has no price."""
+    priced = rates is not None and facts.need("compute.backend") != "local"
+    asked = (facts.need("gpu"), facts.need("gpu.count")) if priced and facts.need("gpu.used") else None
+    return _hourly(facts, rates, asked)
+
+
+def dearest(facts: Facts, rates: Rates | None) -> Hourly:
+    """The dearest hour among the GPUs that the config would take. Raises NotChecked."""
+    each = facts.get("gpu.choices", ())
+    if len(each) < 2:
+        return hourly(facts, rates)
+    return max((_hourly(facts, rates, one) for one in each), key=lambda found: found.usd)
+
+
+def _hourly(facts: Facts, rates: Rates | None, asked: tuple[hardware.Gpu, int] | None) -> Hourly:
     backend = facts.need("compute.backend")
     if backend == "local":
         own = rates.machine_hour if rates else None
@@ -75,10 +89,9 @@ def hourly(facts: Facts, rates: Rates | None) -> Hourly:
     if rates is None:
         hint = f"give them in runctl.yaml, such as prices: {{{backend}: {{A100-80GB: 2.50}}}}"
         raise NotChecked(f"no prices are known for the backend {backend}; {hint}")
-    gpu = facts.need("gpu") if facts.need("gpu.used") else None
     found: list[tuple[str, float, Price]] = []
-    if gpu:
-        count = facts.need("gpu.count")
+    if asked:
+        gpu, count = asked
         price = rates.gpu(gpu)
         if price is None:
             raise NotChecked(f"no price is known for a {gpu.name} at {backend}")
@@ -147,6 +160,11 @@ def worst(facts: Facts, price: Hourly) -> Worst:
         bounds.append((timeout * attempts, words + (f" × {attempts} attempts" if attempts > 1 else "")))
     if hours is not None:
         bounds.append((hours * 3600, f"budget.max_hours {hours:g}, all attempts together"))
+    provider = hardware.catalogue().providers.get(facts.get("compute.backend", ""))
+    if timeout is None and provider is not None and provider.limits is not None:
+        words = f"{provider.name} ends an attempt after {format_duration(provider.limits.timeout)}"
+        words += f" (no compute.timeout) × {attempts} attempts" if attempts > 1 else " (no compute.timeout)"
+        bounds.append((provider.limits.timeout * attempts, words))
     if not bounds:
         raise NotChecked("neither compute.timeout nor budget.max_hours ends the run")
     seconds, words = min(bounds)

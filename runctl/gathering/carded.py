@@ -22,6 +22,8 @@ NONE = "the config names no card"
 def derive(facts: Facts, document: Document, project: Project) -> None:
     """Put `card.read`, a `Reading`, or that the config names no card."""
     named = facts.get("card")
+    if facts.get("config.problems"):
+        return
     if isinstance(named, str) and named.strip():
         facts.later("card.read", lambda: Reading(facts, document, project, named), "file", named)
     else:

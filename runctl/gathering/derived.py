@@ -32,7 +32,7 @@ def derive(facts: Facts, project: Project) -> None:
     facts.derive("compute.rates", "prices", lambda: _rates(facts.need("compute.backend"), project))
     facts.derive("compute.price", "prices", lambda: cost.hourly(facts, facts.need("compute.rates")))
     facts.derive("estimate.cost", "time × price", lambda: _cost(facts, project))
-    facts.derive("estimate.worst_cost", "limits × price", lambda: cost.worst(facts, facts.need("compute.price")))
+    facts.derive("estimate.worst_cost", "limits × price", lambda: _worst(facts))
     facts.derive("estimate.at_risk", "checkpoint.every", lambda: cost.at_risk(facts, facts.get("compute.price")))
     facts.derive("run.length", "the policy's long_run", lambda: _length(facts))
 
@@ -84,7 +84,9 @@ def _machine(facts: Facts, project: Project) -> None:
 
 
 def _gpu(facts: Facts) -> None:
-    """`gpu.used`: whether the run trains on a GPU; `gpu`: which, as the catalogue knows it; `gpu.count`."""
+    """`gpu.used`: whether the run trains on a GPU; `gpu`: which, as the catalogue knows it; `gpu.count`;
+    `gpu.choices`: where several are named in order of preference, all of them. `gpu` is the one with the least memory
+    then, of equals the first."""
     device, asked = facts.get("training.device"), facts.get("compute.gpu")
     facts.derive("gpu.used", "compute.gpu, training.device", lambda: _used(facts))
     if not facts.get("gpu.used", True):
@@ -101,7 +103,8 @@ def _gpu(facts: Facts) -> None:
             facts.miss(name, why)
         return
     try:
-        gpu, count = hardware.parse(asked)
+        choices = hardware.choices(asked)
+        gpu, count = hardware.judged(asked)
     except UsageError as error:
         facts.put("gpu.problem", (error.message, error.hint), "catalogue")
         for name in ("gpu", "gpu.count"):
@@ -109,6 +112,7 @@ def _gpu(facts: Facts) -> None:
         return
     facts.put("gpu", gpu, "catalogue", hardware.catalogue().recorded)
     facts.put("gpu.count", count, "derived", "compute.gpu")
+    facts.put("gpu.choices", choices, "derived", "compute.gpu")
 
 
 def _used(facts: Facts) -> bool:
@@ -194,6 +198,12 @@ def _cost(facts: Facts, project: Project) -> time_.Range:
         there = cost.elsewhere(facts, time, _rates("modal", project)) if price.basis == cost.YOUR_OWN else ""
         return time_.Range(0.0, 0.0, 0.0, price.basis + there, True)
     return cost.attempt(facts.need("estimate.time"), price)
+
+
+def _worst(facts: Facts) -> cost.Worst:
+    """At the dearest of the GPUs that the config would take."""
+    facts.need("compute.price")
+    return cost.worst(facts, cost.dearest(facts, facts.need("compute.rates")))
 
 
 def _length(facts: Facts) -> Length:

@@ -59,7 +59,8 @@ def check(facts: Facts) -> Iterable[Finding]:
         message += f" ({limits.source})"
         yield Finding(message, at="compute.timeout", fix=f"set {facts.key('compute.timeout')} to what the run needs")
     if nodes is not None and limits.nodes is not None and nodes > limits.nodes:
-        message = f"{facts.says('compute.nodes')}, but a run at {backend} is on {limits.nodes} machine"
+        message = f"{facts.says('compute.nodes')}, but a run at {backend} is on {limits.nodes} machine:"
+        message += " one supervisor and one checkpoint folder lead it"
         yield Finding(message, at="compute.nodes", fix="ask for more GPUs on one machine: NAME:COUNT")
     if name is not None and limits.name is not None and len(name) > limits.name:
         message = f"the name has {len(name)} characters, but {backend} takes at most {limits.name} ({limits.source})"

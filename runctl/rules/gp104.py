@@ -41,8 +41,9 @@ def check(facts: Facts) -> Iterable[Finding]:
     provider = hardware.catalogue().providers.get(backend)
     if asked is None or provider is None:
         return
-    name, _ = hardware.split(asked) if facts.get("gpu") else ("", 0)
-    if other := provider.swaps.get(name.strip().upper()):
-        exact = EXACT.get(name.strip().upper(), other)
-        message = f"compute.gpu is {name.strip()}: {backend} may give a {other} for it, so times may not compare"
-        yield Finding(message, at="compute.gpu", fix=f"ask for {exact} where times are compared")
+    for one in asked.split(",") if facts.get("gpu") else ():
+        name = hardware.split(one.strip())[0].strip()
+        if other := provider.swaps.get(name.upper()):
+            exact = EXACT.get(name.upper(), other)
+            message = f"compute.gpu is {name}: {backend} may give a {other} for it, so times may not compare"
+            yield Finding(message, at="compute.gpu", fix=f"ask for {exact} where times are compared")

@@ -62,9 +62,10 @@ def check(facts: Facts) -> Iterable[Finding]:
     gpu = facts.get("gpu")
     if gpu is None:
         raise NotChecked(facts.why("gpu"))
-    if gpu.name not in _names(gpus):
+    others = [one.name for one, _ in facts.get("gpu.choices", ()) if one.name not in _names(gpus)]
+    if others:
         key = facts.key("compute.gpu")
-        message = f"{key} is {gpu.name}; the project's runs are on {' or '.join(gpus)}"
+        message = f"{key} is {', '.join(others)}; the project's runs are on {' or '.join(gpus)}"
         yield Finding(message, at="compute.gpu", fix=f"set {key}: {_first(gpus)}")
 
 

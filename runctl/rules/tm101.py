@@ -29,7 +29,8 @@ training: {steps: 100}
 
 ## What to do
 
-Raise `compute.timeout` above the estimate's high end, or shorten the run. A timeout below the likely time is an
+Raise `compute.timeout` above the estimate's high end, or shorten the run. At a provider that tries again
+(`compute.retries`), the attempts count together where there are checkpoints to go on from. A timeout below the likely time is an
 error; the range is shown beside it, because without a measurement it is wide.
 """
 
@@ -38,6 +39,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from runctl import hardware
 from runctl.facts import Edit, Facts, Finding, Severity
 from runctl.units import format_duration
 
@@ -49,16 +51,38 @@ def check(facts: Facts) -> Iterable[Finding]:
     if timeout is None:
         return
     time = facts.need("estimate.time")
-    if timeout < time.likely:
+    if allowed(facts, timeout) < time.likely:
         low, likely, high = (format_duration(value) for value in (time.low, time.likely, time.high))
-        given, key = format_duration(timeout), facts.key("compute.timeout")
+        given, key = said(facts, timeout), facts.key("compute.timeout")
         message = f"{key} is {given}, but the run likely takes {likely} ({low} to {high}, {time.basis})"
         fix = f"set {key} above {high}, or shorten the run"
         yield Finding(message, at="compute.timeout", fix=fix, edit=room(facts, time.high))
 
 
+def allowed(facts: Facts, timeout: float) -> float:
+    """Seconds that the run has: one attempt, and all together where a timed out one is followed by the next, which
+    goes on from a checkpoint."""
+    return timeout * _attempts(facts)
+
+
+def said(facts: Facts, timeout: float) -> str:
+    attempts = _attempts(facts)
+    return format_duration(timeout) + (f" for each of {attempts} attempts" if attempts > 1 else "")
+
+
+def _attempts(facts: Facts) -> int:
+    """A provider with a limit tries again after a timeout; runctl on one's own machine does not."""
+    provider = hardware.catalogue().providers.get(facts.get("compute.backend", ""))
+    if provider is None or provider.limits is None or facts.get("checkpoint.every") is None:
+        return 1
+    return 1 + int(facts.get("compute.retries") or 0)
+
+
 def room(facts: Facts, seconds: float) -> Edit | None:
-    """A timeout with a tenth to spare; none of more than a week, nor in another trainer's unit."""
+    """A timeout with a tenth to spare; none of more than a week, none where the provider's own limit is in the way,
+    nor in another trainer's unit."""
     minutes = math.ceil(seconds * 1.1 / 60)
     value = f"{minutes}m" if minutes < 120 else f"{math.ceil(minutes / 60)}h"
-    return None if facts.foreign or minutes > 7 * 24 * 60 else Edit("compute.timeout", value, safe=False)
+    provider = hardware.catalogue().providers.get(facts.get("compute.backend", ""))
+    most = provider.limits.timeout / 60 if provider and provider.limits else 7 * 24 * 60
+    return None if facts.foreign or minutes > most else Edit("compute.timeout", value, safe=False)

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
-from runctl.rules.tm101 import room
+from runctl.rules.tm101 import allowed, room, said
 from runctl.units import format_duration
 
 SEVERITY: Severity = "warning"
@@ -45,8 +45,9 @@ def check(facts: Facts) -> Iterable[Finding]:
     if timeout is None:
         return
     time = facts.need("estimate.time")
-    if time.likely <= timeout < time.high:
-        likely, high, given = (format_duration(value) for value in (time.likely, time.high, timeout))
+    if time.likely <= allowed(facts, timeout) < time.high:
+        likely, high = (format_duration(value) for value in (time.likely, time.high))
+        given = said(facts, timeout)
         key = facts.key("compute.timeout")
         message = f"{key} is {given}; the run likely takes {likely}, but may take {high} ({time.basis})"
         measure = ", or measure the pace" + ("" if facts.foreign else " with runctl probe")

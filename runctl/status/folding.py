@@ -53,7 +53,7 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         step=step,
         total_steps=total,
         progress=min(1.0, step / total) if step is not None and total else None,
-        eta_seconds=left / rate if left is not None and rate else None,
+        eta_seconds=left / rate if left is not None and rate and found.name == "running" else None,
         loss=number(beat, "loss"),
         examples_per_second=number(beat, "examples_per_second") if measured and not over else None,
         steps_per_second=rate,

@@ -46,14 +46,17 @@ class Sums:
             self.names = ["loss", *parts[0][1]]
             self.values = self.values.new_zeros(len(self.names))
         windows = sum(count for _, _, count in parts)
-        loss = torch.zeros((), device=self.values.device)
+        loss = parts[0][0]
+        if len(parts) > 1:
+            loss = torch.zeros((), device=self.values.device)
         for total, named, count in parts:
             self.values.add_(torch.stack([total, *named.values()]), alpha=count)
-            loss.add_(total, alpha=count / windows)
+            if len(parts) > 1:
+                loss.add_(total, alpha=count / windows)
         self.norm.add_(norm)
         self.windows += windows
         self.steps += 1
-        self._recent[step % KEPT_STEPS] = torch.stack([loss, norm.float()])
+        torch.stack([loss, norm], out=self._recent[step % KEPT_STEPS])
 
     def check(self, step: int) -> None:
         """Wait for the device; raise NonFinite naming the first bad step at or before `step`."""

@@ -39,6 +39,7 @@ class Place:
     python: str = "3.12"
     packages: tuple[str, ...] = ()
     kernels: bool = True
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def plan(
         run_dir=run_dir,
         attempt=attempt,
         app=short(f"runctl-{run}", _NAME_LENGTH),
-        tags=_tags(run=run, config=digest[:12], version=version),
+        tags={**_tags(run=run, config=digest[:12], version=version), **dict(place.tags)},
         environment=place.environment,
         image=recipe(
             gpu=bool(gpu),
