@@ -16,7 +16,6 @@ IGNORED = ("/runs/", "/.runctl/")
 _TEMPLATES = {
     "runctl.yaml": "runctl.yaml",
     "configs/first.yaml": "first.yaml",
-    "runcards/first.md": "card.md",
     ".github/workflows/preflight.yml": "workflow.yml",
 }
 
@@ -47,6 +46,7 @@ def write(items: tuple[Item, ...]) -> None:
 def _items(folder: Path, force: bool) -> Iterator[Item]:
     for name, template in _TEMPLATES.items():
         yield _item(folder / name, partial(_template, template), force)
+    yield _item(folder / "runcards" / "first.md", partial(_card, folder), force)
     for name, make in _schemas().items():
         yield _item(folder / name, make, force)
     yield _ignore(folder / ".gitignore")
@@ -62,6 +62,18 @@ def _item(path: Path, make: Callable[[], str], force: bool) -> Item:
 
 def _template(name: str) -> str:
     return resources.files("runctl").joinpath("data/init", name).read_text(encoding="utf-8")
+
+
+def _card(folder: Path) -> str:
+    """The draft of a run card for the first config."""
+    from runctl import preflight, yamldoc
+    from runctl.cards import draft
+    from runctl.project import Project
+
+    config, project = folder / "configs" / "first.yaml", Project(folder)
+    document = yamldoc.parse(_template("first.yaml"), str(config))
+    facts, _ = preflight.gather(config, None, project, document)
+    return draft.text("first", config, facts, (), project)
 
 
 def _schemas() -> dict[str, Callable[[], str]]:

@@ -102,9 +102,19 @@ class Attempt:
         return self.path / "exit.json"
 
     @property
+    def claim(self) -> Path:
+        """Of an attempt on a provider's machines: which launch or resume it belongs to; by whoever asked for it."""
+        return self.path / "claim.json"
+
+    @property
+    def container(self) -> Path:
+        """Of an attempt on a provider's machines: the container that lives it, and its GPUs; by that container."""
+        return self.path / "container.json"
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All that an attempt may leave."""
-        ended = (self.stacks, self.hang, self.asked, self.exit)
+        ended = (self.stacks, self.hang, self.asked, self.exit, self.claim, self.container)
         return (self.start, self.log, self.log_times, self.heartbeat, self.result, self.resumed, self.measured, *ended)
 
 
@@ -164,6 +174,11 @@ class RunDir:
     @property
     def supervisor_log(self) -> Path:
         return self.path / "supervisor.log"
+
+    @property
+    def remote(self) -> Path:
+        """Of a run on a provider's machines: its ids there, and what was last seen of it (`backends/modal/ids.py`)."""
+        return self.path / "remote.json"
 
     @property
     def lock(self) -> Path:

@@ -86,8 +86,17 @@ def test_the_worst_case_is_what_the_enforced_limits_allow(
 
 
 def test_a_paid_run_without_any_limit_has_no_worst_case_and_says_so(tmp_path: Path) -> None:
-    found = report(tmp_path, modal() + "budget: {max_cost_usd: 100}\n")
+    given = modal().replace("backend: modal", "backend: mylab") + "budget: {max_cost_usd: 100}\n"
+    found = report(tmp_path, given, own={"mylab": {"A100-40GB": 2.0}})
     assert "neither compute.timeout" in json_.estimates(found)["worst_cost_usd"]["unknown"]
+    assert severities(found, "BU102") == ["warning"]
+
+
+def test_without_a_limit_of_its_own_a_run_has_the_providers(tmp_path: Path) -> None:
+    found = report(tmp_path, modal(retries=2) + "budget: {max_cost_usd: 100}\n")
+    worst = found.facts.need("estimate.worst_cost")
+    assert worst.seconds == 3 * 24 * 3600
+    assert "modal ends an attempt after 1d00h (no compute.timeout) × 3 attempts" in worst.words
     assert severities(found, "BU102") == ["warning"]
 
 

@@ -123,9 +123,10 @@ def test_a_stopped_trainer_without_its_supervisor_is_woken_to_end(tmp_path: Path
         os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
         while alive(trainer):
-            assert status.observe(run).state == "failed"
+            status.observe(run)
             assert time.monotonic() - began < 20, "it was given its whole grace period of a minute"
             time.sleep(0.05)
+        assert status.observe(run).state == "failed"
 
 
 def test_a_lost_attempt_that_is_closed_by_the_next_is_not_taken_for_its_end(tmp_path: Path) -> None:

@@ -88,9 +88,12 @@ def weigh(run: record.RunDir, records: Records) -> Evidence:
         return Evidence()
     start = records.start if isinstance(records.start, dict) else {}
     supervisor, trainer = identities(records)
+    started = evidence.from_json(start.get("supervisor"))
     if event(records, "attempt_started") is None:  # not begun: the one that its launcher has started
-        supervisor = evidence.from_json(start.get("supervisor")) or supervisor
+        supervisor = started or supervisor
     watching, holder = evidence.life(supervisor), evidence.life(evidence.from_json(records.lock))
+    if watching is Life.ELSEWHERE and started is not None:  # a flipped bit makes another machine of this one
+        watching = evidence.life(started)
     return Evidence(
         launcher=evidence.life(evidence.from_json(start.get("launcher"))),
         supervisor=holder if holder is Life.ALIVE else watching,

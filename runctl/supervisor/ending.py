@@ -21,15 +21,16 @@ from runctl.supervisor.verdict import SUPERVISOR_LOST, Verdict, judge_lost
 _TAIL_LINES = 400
 
 
-def close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
-    """Write the end of an attempt whose supervisor did not, once nothing of it lives. False: it may still live."""
+def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "") -> bool:
+    """Write the end of an attempt whose supervisor did not, once nothing of it lives. False: it may still live.
+    `gone`: what is known to have happened to the machine that it lived on, by whom it is known."""
     attempt = run.attempt(number)
     if isinstance(record.read_json(attempt.exit), dict):
         return True
     rows = [row for row in record.read_lines(run.events) if row.get("attempt") == number]
     trainer = _identity(rows, "trainer_started", "trainer")
     supervisor = _identity(rows, "attempt_started", "supervisor")
-    life = evidence.life(supervisor)
+    life = evidence.Life.REBOOTED if gone else evidence.life(supervisor)
     if life not in (evidence.Life.DEAD, evidence.Life.REBOOTED):
         return False
     if trainer is not None and life is evidence.Life.DEAD:
@@ -39,7 +40,7 @@ def close(run: record.RunDir, number: int, grace_seconds: float) -> bool:
     masks.catch_up(run, number)
     result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
     asked = [row for row in rows if row.get("event") == "stop_requested"]
-    verdict = judge_lost(result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED)
+    verdict = judge_lost(result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED, gone=gone)
     now = time.time()
     signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
     times = [sign for sign in signs if 0 < sign <= now] or [now]

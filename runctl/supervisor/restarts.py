@@ -14,7 +14,7 @@ from typing import Any
 
 from runctl import evidence, fields, record
 from runctl.light import dataclass
-from runctl.supervisor import room, summary
+from runctl.supervisor import lease, room, summary
 from runctl.supervisor.events import say
 from runctl.supervisor.failures import Failure
 from runctl.units import format_duration
@@ -61,7 +61,9 @@ def claimed(run: record.RunDir, number: int) -> bool:
 
 
 def most(config: dict[str, Any]) -> int:
-    """`compute.retries` of an effective config."""
+    """`compute.retries` of an effective config; none where a provider counts them, on a machine for each."""
+    if lease.restarted_elsewhere():
+        return 0
     return fields.whole(config.get("compute"), "retries") or 0
 
 

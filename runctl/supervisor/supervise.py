@@ -16,12 +16,11 @@ from types import FrameType
 from typing import Any
 
 from runctl import evidence, fields, record
-from runctl.supervisor import changing, ending, failures, hang, kills, process, restarts, room, starting, summary
+from runctl.supervisor import changing, ending, failures, hang, kills, lease, process, restarts, room, starting, summary
 from runctl.supervisor.events import Events, hold, say, sign, taken
 from runctl.supervisor.guarding import Guarding
 from runctl.supervisor.verdict import Stop, Verdict, judge, of_signal
 from runctl.supervisor.watchers import Scene, Watchers
-from runctl.units import format_duration
 
 GRACE_SECONDS = 60.0
 _TICK_SECONDS = 0.25
@@ -298,11 +297,10 @@ class _Attempt:
         if self.stop is not None:
             return
         seconds = time.monotonic() - self.clock
-        timeout = (self.config.get("compute") or {}).get("timeout")
         if self.signal is not None:
             self._asked()
-        elif timeout is not None and seconds >= timeout:
-            self.stop = Stop("timeout", f"timed out: compute.timeout of {format_duration(timeout)} is over")
+        elif why := lease.over(self.config, seconds):
+            self.stop = Stop("timeout", why)
         else:
             self.stop = self.guarding.look(self.heartbeat, seconds, self.seen_first_step)
 

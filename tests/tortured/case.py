@@ -106,7 +106,7 @@ def _through(scene: Scene, kind: Kind) -> tuple[Settled, int | None, int, bool]:
     reached = max(found.step, scene.reached()) if scene.run.path.exists() else 0
     kind.cure(scene)
     if kind.refused:
-        _refused(scene, kind)
+        _refused(scene, kind, found.state)
         return found, None, 0, False
     lost, resumes, state = None, 0, found.state
     while state != "succeeded" and resumes < _RESUMES:
@@ -154,7 +154,7 @@ def _steps_lost(scene: Scene, reached: int, in_flight: bool) -> int | None:
     return lost
 
 
-def _refused(scene: Scene, kind: Kind) -> None:
+def _refused(scene: Scene, kind: Kind, before: str) -> None:
     """A resume must say why it cannot go ahead, and must not begin at step 0."""
     done = scene.call("resume", NAME, "--detach", "--json")
     said = done.out + done.err
@@ -164,5 +164,5 @@ def _refused(scene: Scene, kind: Kind) -> None:
     if again:
         scene.complain(f"it went on all the same, at step {again[0].get('step')}")
     left = settle(scene, kind.limit)
-    if left.state == "succeeded":
+    if left.state == "succeeded" != before:
         scene.complain("it succeeded without its checkpoints")
