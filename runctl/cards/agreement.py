@@ -138,7 +138,7 @@ def _void(card: Card, one: Signature, now: Agreed) -> Iterator[str]:
         return
     before = kept(card, one.digest)
     if before is None:
-        changed = [name for name, found in now.covers.items() if one.covers.get(name) != found]
+        changed = [name for name, found in now.covers.items() if not found.startswith(one.covers.get(name) or "-")]
         yield f"changed since: {', '.join(changed) or 'something'} (what was signed is not kept beside the card)"
         return
     yield from differences(before, now.to_json())

@@ -117,7 +117,7 @@ def sign(name: str, by: str, verdict: Verdict, comment: str | None) -> Read:
         "verdict": verdict,
         "at": now(),
         "digest": found.agreed.digest,
-        "covers": found.agreed.covers,
+        "covers": {name: one[:12] for name, one in found.agreed.covers.items()},
         "comment": comment,
         "identity": identity(found.project.root),
         "code": code_version.read(found.project.root).commit,
