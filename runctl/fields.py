@@ -33,9 +33,14 @@ def text(data: Any, key: str) -> str | None:
     return value[:MOST_LETTERS] if isinstance(value, str) else None
 
 
+_HELD_OUT = ("val/", "val_", "valid_", "validation_", "eval_", "eval/", "test_")
+_TAKEN = ("_seconds", "_runtime", "_per_second", "_time")
+
+
 def held_out(name: str) -> bool:
-    """Whether a metric is one of a validation: `val/loss` as runctl's trainer names it, `val_loss` or `eval_loss`."""
-    return name.startswith(("val/", "val_", "valid_", "validation_", "eval_", "eval/", "test_"))
+    """Whether a metric is one of a validation: `val/loss` as runctl's trainer names it, `val_loss` or `eval_loss`. How
+    long it took is none."""
+    return name.startswith(_HELD_OUT) and not name.endswith(_TAKEN)
 
 
 def first_of(values: Iterable[T | None]) -> T | None:

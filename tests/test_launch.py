@@ -291,6 +291,19 @@ def test_the_trainers_hint_comes_with_its_error(project: Path, monkeypatch: pyte
     assert "step 1" in caught.value.message
 
 
+def test_a_clock_that_jumps_a_day_ends_no_wait_for_the_first_step(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a silence that was waited through counts."""
+    run = launch.start(launch.plan(config(project, "-c", "import time; time.sleep(1.5)")))
+    real = time.time
+    monkeypatch.setattr(launch.time, "time", lambda: real() + 86_400)
+    try:
+        assert launch.await_start(run, 60).state in ("running", "succeeded")
+    finally:
+        clean(run)
+
+
 def test_the_code_version_has_changes_and_new_files_but_no_secrets(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
