@@ -1,7 +1,7 @@
 """What runctl itself costs while a run trains: the supervisor's processor time and memory, and the trainer's own
 bookkeeping (heartbeat, metrics, timing) as a share of a step.
 
-    python benchmarks/supervisor_overhead.py [--seconds 60] [--blocks 40] [--json FILE]
+    python benchmarks/supervisor_overhead.py [--seconds 60] [--blocks 10] [--json FILE]
 
 The supervisor is that of a real launch of `configs/quickstart.yaml` with more steps. The trainer's part runs in this
 process: blocks of steps with everything, in turn with blocks of bare steps, and the time of each part besides; all in
@@ -37,7 +37,7 @@ BLOCK = 20  # steps: one row of metrics in each
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="for which the supervisor is watched")
-    parser.add_argument("--blocks", type=int, default=40, help="of each kind, of 20 steps")
+    parser.add_argument("--blocks", type=int, default=10, help="of each kind, of 20 steps")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "supervisor-overhead.json")
     options = parser.parse_args()
     found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}

@@ -24,6 +24,7 @@ from runctl.gathering import versus
 from runctl.preflight import ORDER, Options, Report
 from runctl.team import baseline
 
+CARDS = "runcards"  # the folder of a project's run cards
 CLOSE = 0.005  # two estimates that differ by less than this part are the same
 
 
@@ -49,13 +50,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`changes` in the order of their paths; `unchanged` are the present reports of all other configs."""
+    """`changes` in the order of their paths; `unchanged` are the present reports of all other configs, `cards`
+    the run cards that are not as they were."""
 
     ref: str
     commit: str
     note: str
     changes: tuple[Change, ...]
     unchanged: tuple[Report, ...]
+    cards: tuple[Path, ...] = ()
 
     @property
     def new(self) -> list[Finding]:
@@ -97,7 +100,9 @@ def compare(paths: Sequence[Path], ref: str, options: Options, only: Iterable[st
     changes.sort(key=lambda change: change.path)
     changed = {id(change.now) for change in changes}
     unchanged = tuple(report for report in now.values() if id(report) not in changed and report.kind != "project")
-    found = Comparison(tree.ref, tree.commit, tree.note, tuple(changes), unchanged)
+    cards = [Path(name) for name in gitref.touched(tree, "*.md") if Path(name).parent.name == CARDS]
+    near = tuple(Path(os.path.relpath(tree.root / path)) for path in cards if path.name.lower() != "readme.md")
+    found = Comparison(tree.ref, tree.commit, tree.note, tuple(changes), unchanged, near)
     return Judged(tuple(now.values()), tuple(unreadable.values()), found)
 
 

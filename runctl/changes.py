@@ -18,7 +18,7 @@ from runctl.config.model import Training
 from runctl.fields import whole
 from runctl.light import asdict, dataclass, replace
 from runctl.standing import Standing
-from runctl.train import schedule
+from runctl.train import schedule, sharing
 
 REFUSED = {
     "task": "another task is another run",
@@ -51,6 +51,7 @@ MEANT = {
     "training.weight_decay": "the steps from here on are trained otherwise",
     "training.grad_clip": "the steps from here on are trained otherwise",
     "training.precision": "the steps from here on are computed otherwise",
+    "training.processes": "each process draws its own random numbers: dropout and corruption go on otherwise",
     "training.scheduled_sampling": "the steps from here on are trained otherwise",
     "training.validation_windows": "losses of validations before and after are of other windows",
     "loss_weights": "losses before and after cannot be compared",
@@ -101,6 +102,8 @@ def between(old: Mapping[str, Any], new: Mapping[str, Any], standing: Standing |
         one, other = before.get(key), after.get(key)
         if one != other and key != "name":
             weight, means = _weighed(key)
+            if key == "training.processes" and not sharing.draws(new):
+                weight, means = "free", "the same windows in every step; losses may differ in their last digits"
             found.append(Change(key, one, other, weight, means or _means(key, old, new, standing)))
     return tuple(sorted(found, key=lambda change: ("refused", "accepted", "free").index(change.weight)))
 

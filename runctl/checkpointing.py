@@ -60,6 +60,11 @@ def ask(run: record.RunDir, timeout_seconds: float | None = None) -> Request:
     Raises UsageError for a run that does not train, RefusedError where its program cannot be asked or the run is
     another user's, WaitTimeout if the supervisor does not answer.
     """
+    if run.remote.exists():
+        hint = f"it saves by checkpoint.every, and when it is stopped: runctl stop {run.name}"
+        raise UsageError(
+            f"{run.name} runs on {status.backend_of(run)}, where a checkpoint cannot be asked for", hint=hint
+        )
     found = status.observe(run)
     _check(found)
     number = found.attempt

@@ -96,6 +96,14 @@ def renames(tree: Tree) -> dict[str, str]:
     return result
 
 
+def touched(tree: Tree, *patterns: str) -> list[str]:
+    """Files that are not as they were at the commit, or are new, by name and in order; `patterns` are git's."""
+    changed = _bytes(tree.root, "diff", "--no-ext-diff", "--name-only", "-z", tree.commit, "--", *patterns)
+    fresh = _bytes(tree.root, "ls-files", "--others", "--exclude-standard", "-z", "--", *patterns)
+    names = {os.fsdecode(name) for name in (*changed.split(b"\0"), *fresh.split(b"\0")) if name}
+    return sorted(names)
+
+
 def copy(tree: Tree, folder: Path) -> set[str]:
     """Lay the files of the commit into `folder` (resolved), and return the names of all files that it has, with
     forward slashes.

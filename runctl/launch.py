@@ -218,6 +218,12 @@ def await_start(
         if sign != last:
             last, since = sign, time.monotonic()
         if (silent := time.monotonic() - since) > quiet_seconds:
+            if found.state == "queued" and run.remote.exists():
+                raise WaitTimeout(
+                    f"{run.name} is {found.reason}; it starts by itself",
+                    hint=f"wait for it: runctl wait {run.name} --until step:1; end it: runctl stop {run.name}",
+                    run=run.name,
+                )
             raise WaitTimeout(
                 f"{run.name} has given no sign of life for {format_duration(silent)} and no step has run",
                 hint=f"look at: runctl logs {run.name}; end it with: runctl stop {run.name}",

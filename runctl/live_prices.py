@@ -3,7 +3,7 @@
 Modal: its client (1.5.4 and later) prints the rates of the workspace with `modal billing rates --json`, USD per hour
 under names such as `gpu_hour_cost_a100_80gb`, `cpu_hour_cost` and `mem_gib_hour_cost`. The names are the server's and
 are documented nowhere: they were seen in public repositories, and this project has tried none of it with an account.
-What has another name is said, not guessed.
+A GPU's bare name is taken where the figure can be its price of an hour. What has another name is said, not guessed.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def read(data: Any) -> tuple[dict[str, float], list[str]]:
     found: dict[str, float] = {}
     unknown: list[str] = []
     for key, value in data.items() if isinstance(data, dict) else ():
-        names = _names(str(key))
         try:
             given = prices.usd(float(value))
+            names = _names(str(key)) or _bare(str(key), given)
         except (TypeError, ValueError):
             names = ()
         found.update(dict.fromkeys(names, given) if names else {})
@@ -74,6 +74,17 @@ def _names(key: str) -> tuple[str, ...]:
     except UsageError:
         return ()
     return _ALSO.get(name, (name,))
+
+
+def _bare(key: str, usd: float) -> tuple[str, ...]:
+    """A GPU's name without more, if the figure can be its price of an hour: within four times the list price."""
+    try:
+        gpu = hardware.find(key)
+    except UsageError:
+        return ()
+    listed = gpu.prices.get("modal")
+    plausible = listed is not None and listed.usd_per_hour / 4 <= usd <= listed.usd_per_hour * 4
+    return (gpu.name,) if plausible else ()
 
 
 def _ask() -> Any:

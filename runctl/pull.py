@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl import record, status
+from runctl import backends, record, status
 from runctl.errors import CheckpointError, RunctlError, UsageError
 from runctl.masking import files as masks
 from runctl.masking import known, library
@@ -46,6 +46,8 @@ def pull(
     `which` is one of CHOICES or a step; `best` falls back to the newest. Raises UsageError, and CheckpointError
     for a file that differs from its manifest.
     """
+    if run.remote.exists():
+        backends.remote(status.backend_of(run)).refresh(run, whole=True)
     chosen = _choose(run, which)
     own = {run.path / entry["path"] for entry in checkpoints(run) if entry.get("own")}
     project = Path(os.path.realpath(run.path)).parent.parent
@@ -59,6 +61,10 @@ def pull(
     if target.exists():
         raise UsageError(f"{target} exists already", hint="pull into another folder; nothing is overwritten")
     state = status.observe(run).state
+    for folder in chosen:
+        if (folder / "elsewhere.json").exists():
+            progress(f"{folder.name}, from its provider")
+            backends.remote(status.backend_of(run)).fetch(run, folder)
     temporary = destination / f".{run.name}.{os.getpid()}.tmp"
     files: list[Path] = []
     before = os.umask(record.private_as(run.path))

@@ -88,6 +88,11 @@ class Attempt:
         return self.path / "stacks.txt"
 
     @property
+    def ranks(self) -> Path:
+        """Of an attempt of several processes: how far each is, and why one failed (`train/presence.py`)."""
+        return self.path / "ranks"
+
+    @property
     def hang(self) -> Path:
         """Of an attempt that hung: where all its processes stood, by the supervisor."""
         return self.path / "hang.txt"

@@ -57,6 +57,8 @@ def plan(
             f"{run.name} cannot be resumed: {damage}",
             hint=f"what it saved is still there: runctl pull {run.name} DEST; to train again, launch a new run",
         )
+    if run.remote.exists():  # its attempts are made elsewhere; which number is free is decided there
+        status.observe(run)
     attempts = run.attempts()  # before the look: of two resumes at once, one number
     found = status.observe(run)
     _check_life(run, found, force)

@@ -7,11 +7,13 @@ import time
 from contextlib import suppress
 
 from runctl import backends, evidence, fields, record, status
+from runctl import config as configs
 from runctl.errors import RefusedError, RunFailed, UsageError, WaitTimeout
 from runctl.units import counted, format_duration
 
 _MARGIN_SECONDS = 30.0
 _QUEUED_SECONDS = 15.0
+_LOOK_SECONDS = 0.5
 _IS = {"stalled": "has stalled", "stopping": "is stopping already"}
 
 
@@ -58,6 +60,8 @@ def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.Run
     found = status.observe(run)
     if found.over and not found.leftover:
         return found
+    if run.remote.exists():
+        return _stop_elsewhere(run, found, timeout_seconds)
     backend = backends.load(status.backend_of(run))
     begun = time.monotonic()
     given = fields.number((record.content(run).get("config") or {}).get("compute"), "grace")
@@ -78,6 +82,27 @@ def stop(run: record.RunDir, timeout_seconds: float | None = None) -> status.Run
         time.sleep(0.1)
         found = status.observe(run)
     return found
+
+
+def _stop_elsewhere(run: record.RunDir, found: status.RunStatus, timeout_seconds: float | None) -> status.RunStatus:
+    """The same for a run on a provider's machines: a word to its container, then the service's own interruption, then
+    the end of everything; each is given its time. What waits for a machine is ended at once."""
+    backend = backends.remote(status.backend_of(run))
+    config = configs.from_effective(record.content(run)["config"])
+    limit = timeout_seconds if timeout_seconds is not None else backends.grace(config) + _MARGIN_SECONDS
+    steps = [("now", limit)] if found.state == "queued" else [("gently", limit), ("cancel", limit), ("now", limit)]
+    for how, seconds in steps:
+        backend.request_stop(run, how)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = status.observe(run)
+            if found.over:
+                return found
+            time.sleep(_LOOK_SECONDS)
+    raise WaitTimeout(
+        f"{run.name} was asked to stop, and its app was ended; its provider still says that it is {found.state}",
+        hint=f"look again: runctl status {run.name}; or: runctl reconcile",
+    )
 
 
 def _ask(backend: backends.Backend, run: record.RunDir, found: status.RunStatus) -> bool:

@@ -246,6 +246,57 @@ def test_the_comment_is_brought_up_to_date_and_never_doubled(runner: Runner, api
     assert job.outputs["changed"] == "0"
 
 
+def with_card(runner: Runner, *, sign: bool, then: str = "") -> None:
+    """On the topic branch: a run card for smoke.yaml, perhaps signed, and what the config says after that."""
+    checkout = runner.checkout
+    git(checkout, "checkout", "-q", "topic")
+    smoke = "training: {steps: 200}\ncard: runcards/smoke.md\n"
+    (checkout / "configs" / "smoke.yaml").write_text(smoke)
+    commands = [
+        ["new", "configs/smoke.yaml"],
+        ["sign", "smoke", "--as", "Ada", "--verdict", "block", "-m", "@Bo: why?"],
+    ]
+    for words in commands if sign else commands[:1]:
+        done = subprocess.run(
+            [sys.executable, "-m", "runctl", "card", *words],
+            cwd=checkout, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    cards = [*(checkout / "runcards").rglob("*.md"), *(checkout / "runcards").rglob("*.json")]
+    texts = {path.relative_to(checkout).as_posix(): path.read_text() for path in cards}
+    commit(checkout, {**texts, "configs/smoke.yaml": then or smoke})
+    merged(checkout)
+
+
+def test_reviewers_see_the_card_of_a_changed_config_and_which_signatures_hold(runner: Runner, api: Api) -> None:
+    with_card(runner, sign=True)
+    runner.run()
+    (row,) = [line for line in api.comments[0]["body"].splitlines() if line.startswith("| <code>runcards/smoke.md")]
+    assert "| <code>configs/smoke.yaml</code> | draft | Ada: block | Ada blocks it: @<!-- -->Bo: why? |" in row
+    assert "signatures that no longer hold" not in api.comments[0]["body"]
+
+
+def test_a_signature_that_the_pull_request_voids_is_said_with_what_changed(runner: Runner, api: Api) -> None:
+    with_card(runner, sign=True, then="training: {steps: 300}\ncard: runcards/smoke.md\n")
+    runner.run()
+    body = api.comments[0]["body"]
+    assert "| draft | Ada: block (void) |" in body
+    assert "Ada’s block was for another state: training.steps 200 → 300" in body
+
+
+def test_a_card_that_changed_alone_is_on_the_board_and_worth_a_comment(runner: Runner, api: Api) -> None:
+    with_card(runner, sign=False)
+    base = git(runner.checkout, "rev-parse", "HEAD")
+    card = runner.checkout / "runcards" / "smoke.md"
+    git(runner.checkout, "checkout", "-q", "-b", "words")
+    commit(runner.checkout, {"runcards/smoke.md": card.read_text() + "\nA sentence more.\n"})
+    runner.base = base
+    runner.run()
+    (comment,) = api.comments
+    assert "no config changed" in comment["body"]
+    assert "| <code>runcards/smoke.md</code> | <code>configs/smoke.yaml</code> | draft | nobody |" in comment["body"]
+
+
 def test_only_a_bots_comment_is_changed_and_it_is_found_on_any_page(runner: Runner, api: Api) -> None:
     person = {"login": "mallory", "type": "User"}
     api.comments += [{"id": number, "body": "hello", "user": person} for number in range(100)]

@@ -23,7 +23,7 @@ ONLY_HERE = {
     "apprise": ("runctl.notices.send",),
     "detect_secrets": ("runctl.masking.library",),
     "lark": ("runctl.guards.grammar",),
-    "modal": ("runctl.backends.modal",),
+    "modal": ("runctl.backends.modal", "runctl.remote"),
 }
 # A room may import only from rooms that stand further down.
 ORDER = (
@@ -37,6 +37,7 @@ ORDER = (
         "runctl.logs",
         "runctl.journal",
         "runctl.pull",
+        "runctl.attach",
         "runctl.wait",
         "runctl.events",
         "runctl.page",

@@ -202,8 +202,7 @@ def test_an_invalid_config_is_not_launched(project: Path) -> None:
 
 def test_backends_are_known_by_name(project: Path) -> None:
     assert names() == ["local", "modal"]
-    with pytest.raises(ProviderError, match="cannot launch on modal yet"):
-        load("modal")
+    assert [load(name).plan.__name__ for name in names()] == ["plan", "plan"]
     with pytest.raises(UsageError, match="no backend 'locl'; known: local, modal") as caught:
         load("locl")
     assert caught.value.hint == "did you mean 'local'?"

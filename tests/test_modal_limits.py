@@ -69,6 +69,14 @@ def test_a_list_of_gpus_holds_names_and_nothing_else(tmp_path: Path, gpu: str) -
     assert "must name GPUs" in str(refused.value.problems)
 
 
+def test_several_machines_are_refused_with_the_reason_and_one_is_fine(tmp_path: Path) -> None:
+    config = "training: {{steps: 1}}\ncompute: {{backend: modal, gpu: T4, timeout: 1h, nodes: {}}}\n"
+    (finding,) = [one for one in judged(tmp_path, config.format(2)).errors if "compute.nodes" in one.message]
+    assert "a run is on one machine: one supervisor and one checkpoint folder lead it" in finding.message
+    assert finding.line == 2
+    assert not judged(tmp_path, config.format(1)).errors
+
+
 def test_a_swapped_gpu_is_named_wherever_it_stands_in_the_order(tmp_path: Path) -> None:
     compute = "compute: {backend: modal, gpu: ['H100!', A100], timeout: 1h}\n"
     assert "A100: modal may give a A100-80GB" in said(judged(tmp_path, "training: {steps: 1}\n" + compute), "GP104")
@@ -92,7 +100,9 @@ def test_attempts_that_go_on_from_each_other_count_together(tmp_path: Path) -> N
 
 
 def test_a_measured_save_is_held_against_the_grace(tmp_path: Path) -> None:
-    config = "name: job\ntraining: {steps: 100}\ncompute: {backend: modal, gpu: T4, cpu: 4, memory: 8GiB, timeout: 1h}\n"
+    config = (
+        "name: job\ntraining: {steps: 100}\ncompute: {backend: modal, gpu: T4, cpu: 4, memory: 8GiB, timeout: 1h}\n"
+    )
     assert said(judged(tmp_path, config), "CK111") == ""
     shape = calibration.shape(configs.load(tmp_path / "job.yaml").config)
     measured = calibration.Measurement(

@@ -66,8 +66,14 @@ def test_a_config_becomes_a_whole_request(tmp_path: Path) -> None:
             "attempt": 1,
             "digest": DIGEST,
             "volume": "team",
+            "environment": "dev",
+            "mount": "/vol",
+            "channel": "runctl",
             "timeout_seconds": 21600,
+            "retries": 3,
             "grace_seconds": 20.0,
+            "save_seconds": 10.0,
+            "beat_seconds": 10.0,
             "gpu": ["H100!:2"],
         },
         "notes": [],
@@ -76,6 +82,7 @@ def test_a_config_becomes_a_whole_request(tmp_path: Path) -> None:
         "single_use_containers": True,
         "max_containers": 1,
         "include_source": False,
+        "folder": "",
     }
 
 

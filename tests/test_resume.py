@@ -141,7 +141,7 @@ def test_a_resume_in_other_surroundings_says_that_it_is_not_exact(
 ) -> None:
     run_tiny(tmp_path, training={"steps": 40})
     here = surroundings.describe(torch.device("cpu"))
-    monkeypatch.setattr(surroundings, "describe", lambda _: here | {"code": "other", "torch": "3.0"})
+    monkeypatch.setattr(surroundings, "describe", lambda *_: here | {"code": "other", "torch": "3.0"})
     ended = run_tiny(tmp_path, attempt=2)
     assert ended.outcome == "succeeded"
     assert ended.notes[-1].startswith("not bit for bit what an unbroken run would be: runctl's own code, torch (2.")

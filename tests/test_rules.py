@@ -9,7 +9,9 @@ import pytest
 
 from runctl import preflight, rules, surveys
 from runctl import project as projects
+from runctl.backends.modal import online
 from runctl.facts import NotChecked
+from runctl.gathering import surroundings
 from runctl.preflight import Report
 from runctl.project import Project
 from runctl.rules import Example, Rule, pages
@@ -40,6 +42,7 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
         source=source,
         launching=launching or "launch" in example.given,
         detached="detached" in example.given or None,
+        online="online" in example.given,
     )
     paths = [config, *(folder / name for name, _ in example.beside if name.endswith((".yaml", ".yml")))]
     own = Project(folder, policy=dict(given))
@@ -47,6 +50,10 @@ def judge(example: Example, folder: Path, *, launching: bool = False, **given: o
         (folder / "runctl.yaml").write_text(example.project)
     if (folder / "runctl.yaml").exists():
         own = projects.load(config)
+    if example.modal is not None:
+        own.kept[surroundings._modal] = True
+        for dataset in (None, "datasets/data/encoded"):
+            own.kept[("modal.online", dataset)] = online.Seen(online.parse(example.modal))
     reports = list(surveys.survey(paths, options, project=own))
     judged = reports[-1 if example.file == "runctl.yaml" else 0]  # the report on runctl.yaml comes last
     assert isinstance(judged, Report)

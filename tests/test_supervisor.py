@@ -135,7 +135,7 @@ def test_the_hours_of_earlier_attempts_count_against_the_budget(tmp_path: Path) 
     with supervised(run, attempt=2):
         found = until(run, in_state(*ENDED))
     assert found.state == "killed"
-    assert found.reason.startswith("guard budget.max_hours: 1 h of 1 h, all attempts together")
+    assert found.reason.startswith("guard budget.max_hours: 100% is used: 1 h of 1 h, all attempts together")
     assert found.checkpoint_step == found.step
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -29,7 +30,17 @@ from runctl.supervisor import ending
 
 @pytest.mark.slow
 def test_eight_faults_leave_true_statuses_and_the_losses_of_an_unbroken_run(tmp_path: Path) -> None:
-    argv = [sys.executable, torture.__file__, "--short", "--seed", "14", "--jobs", "4", "--folder", str(tmp_path / "runs")]
+    argv = [
+        sys.executable,
+        torture.__file__,
+        "--short",
+        "--seed",
+        "14",
+        "--jobs",
+        "4",
+        "--folder",
+        str(tmp_path / "runs"),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 faults" in done.stdout
@@ -186,3 +197,18 @@ def test_two_resumes_at_once_claim_one_attempt(tmp_path: Path, monkeypatch: pyte
     effective = configs.to_effective(configs.RunConfig(name="run"))
     record.write_json(run.run, record.read_object(run.run) | {"config": effective})
     assert resume.plan(run).attempt == 2
+
+
+def test_a_flipped_bit_in_the_events_makes_no_other_machine_of_this_one(tmp_path: Path) -> None:
+    run = make(tmp_path, "--steps", 1000)
+    with supervised(run) as pid:
+        local._name(run.attempt(1), pid)
+        until(run, in_state("running"))
+        os.kill(pids(run)[1], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        run.lock.unlink()
+        rows = list(record.read_lines(run.events))
+        rows[0]["supervisor"]["boot"] = "another"
+        run.events.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert status.read(run).state == "failed"

@@ -73,6 +73,7 @@ def test_the_rehearsed_step_takes_what_the_training_loop_takes(tmp_path: Path) -
 
     from runctl.tasks.worldmodel import task
     from runctl.train.loop import Loop
+    from runctl.train.ranks import Alone
 
     simulated = {"simulate": Simulate(games=4, seconds=4)}
     wanted = config(data=simulated, training={"batch_size": 128, "threads": 1, "steps": 3})
@@ -80,7 +81,7 @@ def test_the_rehearsed_step_takes_what_the_training_loop_takes(tmp_path: Path) -
     device = torch.device("cpu")
     job = task.build(wanted, project=tmp_path, run=run, device=device, report=lambda message: None)
     beat = SimpleNamespace(beat=lambda: None)
-    loop = Loop(job, wanted, SimpleNamespace(run=run, attempt=1, device=device, heartbeat=beat))
+    loop = Loop(job, wanted, SimpleNamespace(run=run, attempt=1, device=device, heartbeat=beat, ranks=Alone()))
     loop.step()
     before = sum(value.nbytes for values in loop.state.optimizer.state.values() for value in values.values())
     before += sum(value.nbytes for value in (*job.model.parameters(), *job.model.buffers()))

@@ -1,4 +1,5 @@
-"""Backends: where a run executes. One file each, named like the backend, found by being there.
+"""Backends: where a run executes. One file each, named like the backend, found by being there; or a room with
+`backend.py` in it.
 
 A backend module offers five functions:
 
@@ -8,25 +9,26 @@ A backend module offers five functions:
     end_leftover(run, attempt, grace_seconds)             end what a lost supervisor left behind
     commit(run)                                           make durable what the run directory holds; by the supervisor,
                                                           after each checkpoint and once an attempt has ended
+
+One whose runs are on a provider's machines (their folder here holds `remote.json`) also offers those of `Remote`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from runctl.errors import ProviderError, UsageError, did_you_mean
+from runctl.errors import UsageError, did_you_mean
 from runctl.light import asdict, dataclass, field
 
 if TYPE_CHECKING:
     from runctl.config import RunConfig
     from runctl.evidence import Identity
     from runctl.record import RunDir
-
-_ANNOUNCED = {"modal": "this version cannot launch on modal yet; preflight and estimate can"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,27 @@ class Backend(Protocol):
     def commit(self, run: RunDir) -> None: ...
 
 
+class Remote(Backend, Protocol):
+    """A backend whose runs are elsewhere: their records here are copies, and someone else's service is asked."""
+
+    def refresh(self, run: RunDir, seconds: float = 8.0, *, whole: bool = False) -> None:
+        """Bring the records up to date; never raises for what cannot be learned. `whole`: large logs, too."""
+
+    def request_stop(self, run: RunDir, how: str) -> None:
+        """Ask for the end: `gently` (save, then end), `cancel` (the same, by the service's own means), or `now`."""
+
+    def stream(self, run: RunDir) -> Iterator[str]:
+        """What the machines of a run that goes on print, from the service itself; raises ProviderError."""
+
+    def fetch(self, run: RunDir, folder: Path) -> None:
+        """Bring the files of a checkpoint here."""
+
+
+def remote(name: str) -> Remote:
+    """The backend of a run that has a `remote.json`."""
+    return cast(Remote, load(name))
+
+
 def grace(config: RunConfig) -> float:
     """Seconds from the request to stop to the kill: what the config says, else what the provider gives, else 60."""
     return grace_of(config.compute.backend, config.compute.grace)
@@ -79,7 +102,7 @@ def grace_of(backend: str, said: float | None) -> float:
 
 def names() -> list[str]:
     """The backends that `compute.backend` may name."""
-    return sorted(_here() | _ANNOUNCED.keys())
+    return sorted(_here())
 
 
 @cache
@@ -90,14 +113,15 @@ def _here() -> frozenset[str]:
 def load(name: str) -> Backend:
     """The backend of that name; raises what `check` does."""
     check(name)
-    return cast(Backend, importlib.import_module(f"runctl.backends.{name}"))
+    module = importlib.import_module(f"runctl.backends.{name}")
+    if hasattr(module, "__path__"):  # a room: its `backend`
+        module = importlib.import_module(f"runctl.backends.{name}.backend")
+    return cast(Backend, module)
 
 
 def check(name: str) -> None:
-    """Raises UsageError for a backend that is unknown, ProviderError for one that cannot launch yet."""
+    """Raises UsageError for a backend that is unknown."""
     if name not in names():
         known = ", ".join(names())
         hint = did_you_mean(name, names()) or "set compute.backend"
         raise UsageError(f"no backend '{name}'; known: {known}", hint=hint)
-    if name in _ANNOUNCED:
-        raise ProviderError(_ANNOUNCED[name], hint="launch it here with: --set compute.backend=local")

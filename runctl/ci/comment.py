@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from runctl.ci import workflow
 from runctl.ci.workflow import Environment
 from runctl.reporting.comment import MARK
+from runctl.reporting.markdown import CARDS
 
 _SECONDS = 20
 _PAGES = 30
@@ -62,7 +63,8 @@ def step(environment: Environment) -> int:
         return 0  # preflight could not run; the step before said so
     try:
         place = _place(environment, number)
-        print(write(place, body, mode, quiet=environment.get("RUNCTL_CHANGED") == "0"))
+        quiet = environment.get("RUNCTL_CHANGED") == "0" and CARDS not in body
+        print(write(place, body, mode, quiet=quiet))
     except Refused as why:
         fork = workflow.at(event, "pull_request", "head", "repo", "full_name") != environment.get("GITHUB_REPOSITORY")
         about = " (the pull request comes from a fork, whose workflows may only read)" if fork else ""
@@ -72,7 +74,7 @@ def step(environment: Environment) -> int:
 
 def write(place: Place, body: str, mode: str = "update", quiet: bool = False) -> str:
     """Write the comment, or bring the one that is there up to date; what was done. A `quiet` report (no config
-    changed) makes no new comment. Raises Refused."""
+    and no run card changed) makes no new comment. Raises Refused."""
     own = next((one for one in _marked(place)), None) if mode == "update" else None
     if own is not None and own.get("body") == body:
         return "the comment is up to date"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from runctl.record import RunDir
 
 
-def start_and_follow(start: Callable[[], RunDir], quiet_seconds: float, *, detach: bool, as_json: bool) -> None:
-    """Start a run; return after its first step (`detach`), else follow it to its end.
+def start_and_follow(
+    start: Callable[[], RunDir], quiet_seconds: float, *, detach: bool, as_json: bool, no_wait: bool = False
+) -> None:
+    """Start a run; return at once (`no_wait`) or after its first step (`detach`), else follow it to its end.
     Ctrl-C before the start leaves nothing; after it, the run goes on, and that is said."""
     from runctl import launch, view, wait
     from runctl.view import runs
@@ -24,14 +26,14 @@ def start_and_follow(start: Callable[[], RunDir], quiet_seconds: float, *, detac
     try:
         with launch.uninterrupted():
             run = start()
+        if no_wait:
+            _print_name(run, f"[name]{run.name}[/name] is on its way. See: runctl status {run.name}", as_json)
+            return
         found = launch.await_start(run, quiet_seconds, runs.waiting(run.name))
         if detach:
             step = f"step {found.step:,} has run" if found.step else "it has started"
-            view.say(f"[name]{run.name}[/name] is {found.state}: {step}. See: runctl status {run.name}")
-            if as_json:
-                view.print_json({"run": run.name, "path": str(run.path), "status": found.to_json()})
-            else:
-                typer.echo(run.name)
+            said = f"[name]{run.name}[/name] is {found.state}: {step}. See: runctl status {run.name}"
+            _print_name(run, said, as_json, {"status": found.to_json()})
             return
         last = runs.follow(pages(run))
     except KeyboardInterrupt:
@@ -52,6 +54,17 @@ def start_and_follow(start: Callable[[], RunDir], quiet_seconds: float, *, detac
     if as_json:
         view.print_json(data)
     raise typer.Exit(code)
+
+
+def _print_name(run: RunDir, said: str, as_json: bool, more: dict[str, Any] | None = None) -> None:
+    """The name alone on stdout, for scripts."""
+    from runctl import view
+
+    view.say(said)
+    if as_json:
+        view.print_json({"run": run.name, "path": str(run.path), **(more or {})})
+    else:
+        typer.echo(run.name)
 
 
 def pages(run: RunDir, every_seconds: float = 0.5) -> Iterator[Page]:

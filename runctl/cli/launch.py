@@ -20,6 +20,9 @@ ProbeFirst = Annotated[
 WaitForStart = Annotated[
     str, typer.Option("--wait-for-start", metavar="DURATION", help="Give up after so long without any sign of life.")
 ]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Return as soon as it is on its way, before step 1; print the run's name.")
+]
 
 
 def command(
@@ -28,6 +31,7 @@ def command(
         str | None, typer.Option("--name", help="The run's name; by default the config's, numbered.")
     ] = None,
     detach: Detach = False,
+    no_wait: NoWait = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started; start nothing.")] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask before paid compute (local runs never ask).")
@@ -62,7 +66,9 @@ def command(
     from runctl.view import report, runs
 
     quiet = seconds(wait_for_start, "--wait-for-start")
-    plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because), detached=detach)
+    plan = launch.plan(
+        config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because), detached=detach or no_wait
+    )
     report.compact(plan.findings)
     for note in plan.notes:
         view.err().print(f"note: {note}", style="dim", markup=False)
@@ -72,7 +78,7 @@ def command(
     if probe_first:
         _probe(config, overrides(settings, gpu))
         plan = launch.plan(config, overrides(settings, gpu), name=name, allowed=_allowed(allow, because))
-    start_and_follow(lambda: _start(plan), quiet, detach=detach, as_json=as_json)
+    start_and_follow(lambda: _start(plan), quiet, detach=detach, as_json=as_json, no_wait=no_wait)
 
 
 def _start(plan: Plan) -> RunDir:

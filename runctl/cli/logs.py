@@ -60,6 +60,15 @@ def command(
     from runctl.errors import UsageError
 
     found = record.find(project.root(), run)
+    if found.remote.exists():
+        _bring(found)
+        if (
+            raw
+            and follow
+            and (tail, since, search, attempt, timestamps, supervisor) == (None, None, None, None, False, False)
+        ):
+            _stream(found)
+            return
     begin = None if since is None else moment(since, "--since")
     end = None if until is None else moment(until, "--until")
     if begin is not None and end is not None and begin > end:
@@ -93,6 +102,33 @@ def command(
         screen.close()
     elif not screen.count and tail != 0:
         _nothing(found.attempt(numbers[-1]).log, begin is not None or end is not None or wanted is not None)
+
+
+def _bring(run: RunDir) -> None:
+    """Of a run on a provider's machines: its logs as they are there now, or what is here and why it may be old."""
+    from runctl import backends, record, status, view
+
+    backends.remote(status.backend_of(run)).refresh(run, whole=True)
+    seen = record.read_object(run.remote).get("seen")
+    for problem in seen.get("problems", []) if isinstance(seen, dict) else []:
+        view.err().print(f"note: {problem}; what is here may be old", style="warn", markup=False)
+
+
+def _stream(run: RunDir) -> None:
+    """What its containers print, as it comes from the provider; what is here once that has ended."""
+    import sys
+
+    from runctl import backends, logs, status
+    from runctl.cli._loglines import tell_end
+
+    if status.read(run).over:
+        sys.stdout.buffer.write(logs.tail(logs.find(run), None)[0])
+    else:
+        for text in backends.remote(status.backend_of(run)).stream(run):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        status.observe(run)
+    tell_end(run)
 
 
 def _numbers(run: RunDir, attempt: str | None, everything: bool) -> list[int]:

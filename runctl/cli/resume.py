@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from runctl.cli.launch import Detach, WaitForStart
+from runctl.cli.launch import Detach, NoWait, WaitForStart
 from runctl.cli.options import Json, RunName, Set, complete_config
 
 
 def command(
     run: RunName,
     detach: Detach = False,
+    no_wait: NoWait = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="CONFIG", help="Go on with this config.", autocompletion=complete_config),
@@ -54,4 +55,4 @@ def command(
         style = "warn" if change.weight == "accepted" else "dim"
         view.err().print(f"changed {change.words}{means}", style=style, markup=False)
     view.err().print(plan.words, markup=False)
-    start_and_follow(lambda: resume.start(plan), quiet, detach=detach, as_json=as_json)
+    start_and_follow(lambda: resume.start(plan), quiet, detach=detach, as_json=as_json, no_wait=no_wait)

@@ -58,6 +58,7 @@ def apply(data: dict[str, Any]) -> Aliased:
     for old, new in RENAMED.items():
         if _has(copy, old):
             _move(result, old, new)
+    _refuse_several_machines(result)
     _refuse_other_architectures(result)
     return result
 
@@ -74,6 +75,19 @@ def _move(result: Aliased, old: Path, new: Path) -> None:
         result.moved[new] = old
         result.notes.append(f"{names[0]} is read as {names[1]}")
         _drop(data, old)
+
+
+def _refuse_several_machines(result: Aliased) -> None:
+    """One supervisor and one checkpoint folder lead a run; nothing here starts processes on a second machine."""
+    path: Path = ("compute", "nodes")
+    if not _has(result.data, path):
+        return
+    nodes = _get(result.data, path)
+    if nodes != 1 or isinstance(nodes, bool):
+        message = f"compute.nodes is {str(nodes)[:20]}, but a run is on one machine: one supervisor and one checkpoint "
+        hint = "ask for several GPUs of one machine: compute.gpu: NAME:COUNT"
+        result.problems.append((path, message + "folder lead it, and nothing starts processes on a second one", hint))
+    _drop(result.data, path)
 
 
 def _refuse_other_architectures(result: Aliased) -> None:

@@ -129,7 +129,10 @@ class Training(Section):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
         None, description="of every random choice; null: 0"
     )
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads; null: all cores")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads of a process; null: all cores")
+    processes: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="that share each batch on one machine; null: one for each GPU of compute.gpu, else 1"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_every: Annotated[int, Field(ge=1)] = Field(50, description="optimizer steps between metric rows")
     validate_every: Every = Field(Every(epochs=1), description="steps, a duration or epochs; also at the end")
@@ -139,6 +142,8 @@ class Training(Section):
     def _one_length(self) -> Training:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give either epochs or steps, not both: each is the run's total")
+        if self.processes is not None and self.processes > self.batch_size:
+            raise ValueError(f"{self.processes} processes cannot share a batch of {self.batch_size}")
         return self
 
 

@@ -39,11 +39,13 @@ BASIS = ("traced", "traced, not measured on CUDA")  # on the CPU, on a GPU
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked about. `gpu` None stands for the CPU; `frames` are those of the dataset, 0 if not known."""
+    """What is asked about. `gpu` None stands for the CPU; `frames` are those of the dataset, 0 if not known. Where
+    several `processes` share the run, `shape` is what one of them computes: its batch is a piece."""
 
     shape: traced.Shape
     gpu: Gpu | None
     frames: int = 0
+    processes: int = 1
 
     @property
     def precision(self) -> str:
@@ -114,6 +116,10 @@ def _peak(request: Request) -> Memory:
         )
         parts |= {"dataset": dataset, "cuBLAS workspaces": spaces, "CUDA context": CUDA_CONTEXT[1]}
         parts["allocator"] = round(ends[1]) - sum(parts.values())
+    if request.processes > 1:
+        buckets = ddp_buckets(parameters.count(shape.encoding, shape.model), 4)
+        parts["DDP buckets"] = buckets
+        ends = (ends[0], ends[1] + buckets, ends[2] + buckets)
     strange = traced.outside(shape)
     bar = OUTSIDE if strange else 0.0
     return Memory(
@@ -140,7 +146,8 @@ def ddp_buckets(parameters: int, bytes_per: float, *, views: bool = False) -> in
     but no optimizer's state yet, so nothing is added where that state is as large as the gradients (Adam).
 
     Source: torch's documentation of DistributedDataParallel, `gradient_as_bucket_view`; measured on the CPU with gloo
-    (1.00 and 0.00 gradients). Buffers of NCCL are not in it. runctl's own trainer uses one GPU and has no buckets."""
+    (1.00 and 0.00 gradients). Buffers of NCCL are not in it. runctl's own trainer uses views, and is judged as if it
+    did not: its trace frees the gradients between two steps, where the buckets stay."""
     return 0 if views else round(parameters * bytes_per)
 
 

@@ -31,6 +31,7 @@ from runctl.tasks.worldmodel.model import WorldModel
 from runctl.tasks.worldmodel.targets import PART
 from runctl.tasks.worldmodel.task import WorldModelJob
 from runctl.train import loop, optimizer
+from runctl.train.ranks import Alone
 from runctl.train.sums import Sums
 from runctl.train.timing import Timing
 
@@ -169,11 +170,13 @@ class Rehearsal(loop.Loop):
         passes = min(2, training.accumulation)
         windows = torch.zeros(1, dtype=torch.int64).expand(training.batch_size * passes)  # their numbers do not matter
         self.order: Any = SimpleNamespace(windows=lambda step: windows)
-        self.plan: Any = SimpleNamespace(total_steps=10**9, epoch=lambda step: 1e9)  # all annealing is over
+        self.plan: Any = SimpleNamespace(total_steps=10**9, shift=0, epoch=lambda step: 1e9)  # all annealing is over
         self.timing = Timing()
         self.rate: Any = SimpleNamespace(add=lambda windows: None)
         beat = SimpleNamespace(beat=lambda: self.say("optimizer", ""))
-        self.place: Any = SimpleNamespace(device=device, heartbeat=beat)
+        self.ranks = Alone()
+        self.loss = self.ranks.wrap(self.job)
+        self.place: Any = SimpleNamespace(device=device, heartbeat=beat, ranks=self.ranks)
         self.held_out = windows[: training.batch_size]
 
     def hear(self, say: Say) -> None:
@@ -199,7 +202,7 @@ class Rehearsal(loop.Loop):
         """One batch of validation."""
         self.job.passes = 0
         self.say("evaluate", "")
-        self.place.control = SimpleNamespace(check=lambda: None)
+        self.place.control = SimpleNamespace(check=lambda: None, stopping=False)
         return super().evaluate(self.held_out if chosen is None else chosen)
 
     def create_optimizer_state(self) -> None:

@@ -38,7 +38,7 @@ def derive(facts: Facts, project: Project) -> None:
 
 
 def _backend(facts: Facts) -> None:
-    """`backend.problem`: why nothing can be launched there, with a hint; `backend.known`: whether it has that name."""
+    """`backend.problem`: why nothing can be launched there, with a hint."""
     from runctl import backends  # its names only; imported here because backends stand above this room
 
     backend = facts.get("compute.backend")
@@ -48,7 +48,6 @@ def _backend(facts: Facts) -> None:
         backends.check(backend)
     except RunctlError as error:
         facts.put("backend.problem", (error.message, error.hint), "derived", "compute.backend")
-        facts.put("backend.known", not isinstance(error, UsageError), "derived", "compute.backend")
 
 
 def _machine(facts: Facts, project: Project) -> None:
@@ -127,10 +126,12 @@ def _memory(facts: Facts) -> memory.Memory:
         return _declared(facts, gpu)
     training = {key: facts.need(f"training.{key}") for key in ("batch_size", "precision", "scheduled_sampling")}
     windows, held_out = facts.get("data.train_windows"), facts.get("data.validation_windows", 0)
+    processes = facts.get("training.processes") or facts.get("gpu.count", 1)
+    batch = min(training["batch_size"], max(windows, held_out)) if windows else training["batch_size"]
     shape = traced.Shape(
         encoding=facts.need("encoding.whole"),
         model=facts.need("model.whole"),
-        batch=min(training["batch_size"], max(windows, held_out)) if windows else training["batch_size"],
+        batch=-(-batch // processes),  # each process reads its piece
         precision=training["precision"],
         accumulation=facts.get("training.accumulation", 1),
         corrupt=facts.need("training.ss_corrupt_frames") if training["scheduled_sampling"] else 0,
@@ -138,7 +139,7 @@ def _memory(facts: Facts) -> memory.Memory:
         recompute=facts.get("training.activation_checkpointing", False),
     )
     try:
-        return memory.peak(memory.Request(shape, gpu, facts.get("data.frames", 0)))
+        return memory.peak(memory.Request(shape, gpu, facts.get("data.frames", 0), processes))
     except ValueError as error:
         raise NotChecked(f"the model cannot be estimated: {error}") from None
 

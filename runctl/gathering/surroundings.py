@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from runctl import code_version
+from runctl.errors import UsageError
 from runctl.facts import Facts
 from runctl.gathering import versus
 from runctl.light import pattern
@@ -28,7 +29,8 @@ _LIST_BYTES = 1 << 20
 
 
 def derive(facts: Facts, project: Project, *, online: bool = False, detached: bool | None = None) -> None:
-    """Put `check.online`, `run.detached`, `code.state`, `credentials.*` and `environment.pins`, or why not."""
+    """Put `check.online`, `run.detached`, `code.state`, `credentials.*`, `modal.online` and `environment.pins`, or why
+    not."""
     if facts.get("config.problems"):
         return  # a config that is not valid surrounds nothing
     facts.put("check.online", online, "derived", "--online")
@@ -39,6 +41,7 @@ def derive(facts: Facts, project: Project, *, online: bool = False, detached: bo
         facts.put("run.detached", detached, "derived", "--detach")
     _code(facts, project, online)
     _credentials(facts, project)
+    _modal_online(facts, project, online)
     if project.file is None:
         facts.miss("environment.pins", "there is no runctl.yaml, so that the project's folder is not known")
     else:
@@ -75,6 +78,34 @@ def _credentials(facts: Facts, project: Project) -> None:
         asked.append(("hub", _hub))
     for name, there in asked:
         facts.put(f"credentials.{name}", project.once(there, there), "derived", "this machine")
+
+
+def _modal_online(facts: Facts, project: Project, online: bool) -> None:
+    """`modal.online`: what Modal answers, asked when a rule needs it and once for all configs with that dataset."""
+    if facts.get("compute.backend") != "modal":
+        return
+    encoded = facts.get("data.encoded")
+    if not (online or (facts.launching and isinstance(encoded, str))):  # a dataset, before a GPU is asked for
+        facts.miss("modal.online", "Modal is asked with --online, and by the launch of a run with a dataset")
+        return
+    if not facts.get("credentials.modal"):
+        facts.miss("modal.online", "this machine has no credentials for Modal")
+        return
+    from runctl.backends.modal import place  # backends stand above this room
+
+    dataset = place.dataset(encoded) if isinstance(encoded, str) else None
+
+    def look() -> object:
+        from runctl.backends.modal import online
+
+        return online.look(place.of(project), dataset)
+
+    try:
+        place.of(project)
+    except UsageError as error:
+        facts.miss("modal.online", error.message)
+    else:
+        facts.later("modal.online", lambda: project.once(("modal.online", dataset), look), "derived", "Modal")
 
 
 def credentials() -> dict[str, bool]:

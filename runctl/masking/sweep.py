@@ -52,7 +52,7 @@ def sweep(run: record.RunDir, number: int) -> int:
 def texts(run: record.RunDir, number: int) -> tuple[Path, ...]:
     """The files of an attempt, and of its run, that hold text of the program's."""
     attempt = run.attempt(number)
-    return (attempt.log, attempt.hang, attempt.stacks, run.supervisor_log)
+    return (attempt.log, attempt.hang, attempt.stacks, *attempt.ranks.glob("*.stacks.txt"), run.supervisor_log)
 
 
 def tell(run: record.RunDir, number: int, path: Path, found: list[files.Found]) -> None:

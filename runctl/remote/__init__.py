@@ -1,4 +1,5 @@
-"""What runs inside a provider's container: `entry` is its program, `mirror` carries its files to the volume.
+"""What runs inside a provider's container: `entry` is its program, `mirror` carries its files to the volume, `encoding`
+is the program of those that encode replays.
 
-Both import nothing but the standard library until they run.
+They import nothing but the standard library until they run.
 """

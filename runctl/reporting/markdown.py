@@ -15,13 +15,14 @@ from runctl import base
 from runctl.errors import RunctlError
 from runctl.facts import Finding
 from runctl.preflight import Report
-from runctl.reporting import _guards, _places, _words
+from runctl.reporting import _cards, _guards, _places, _words
 from runctl.units import counted, format_usd
 
 if TYPE_CHECKING:
     from runctl.base import Change, Comparison
 
 LIMIT = 1_000_000  # bytes; GitHub's is 1 MiB
+CARDS = "**run cards**\n\n"
 _ROOM = 300  # for the notice of what was left out
 _MARKUP = re.compile(r"([\\`*\[\]|~])|(?<![^\W_])_|_(?![^\W_])")
 _LIVE = re.compile(r"@(?=\w)|:(?=//)|www(?=\.)", re.IGNORECASE)  # what GitHub makes a mention or a link of
@@ -37,6 +38,7 @@ def render(
     parts += [f"- **cannot be read**: {plain(error.message)}\n" for error in unreadable]
     if comparison is None:
         parts += _table(("config", "verdict", "GPU", "time", "cost", "memory", "findings"), map(_row, reports))
+        parts += _board(reports, comparison)
         parts += [_details(report) for report in reports if report.findings or report.waived]
     else:
         if comparison.note:
@@ -45,6 +47,7 @@ def render(
         parts += _table(columns, map(_changed_row, comparison.changes)) if comparison.changes else []
         if left := _words.left_out(comparison):
             parts.append(f"{plain(left)}.\n\n")
+        parts += _board(reports, comparison)
         parts += [_changed_details(change) for change in comparison.changes]
     parts.append(_watched(reports if comparison is None else [one.now for one in comparison.changes if one.now]))
     parts.append(_not_checked(reports))
@@ -147,6 +150,32 @@ def _changed_details(change: Change) -> str:
     if change.now is not None and change.now.at_launch:
         lines.append(_refused(change.now))
     return _folded(f"{code(change.path)}: {change.state}", "".join(lines))
+
+
+def _board(reports: Sequence[Report], comparison: Comparison | None) -> Iterator[str]:
+    """The run cards: what each is at, who signed and whether that holds, and whether the run may start."""
+    found = _cards.rows(reports, comparison)
+    if not found:
+        return
+    yield CARDS
+    rows = [
+        (
+            code(row.card),
+            code(row.config) if row.config else "",
+            plain(row.state),
+            "<br>".join(plain(one.words) for one in row.signed) or "nobody",
+            "may be launched" if row.refusal is None else plain(row.refusal),
+            plain(row.goal),
+        )
+        for row in found
+    ]
+    yield from _table(("card", "config", "state", "signed", "launch", "goal"), rows)
+    lines = [
+        f"- {code(row.card)}: {plain(one.by)}’s {one.verdict} was for another state: {plain('; '.join(one.void))}\n"
+        for row, one in _cards.voids(found)
+    ]
+    if lines:
+        yield _folded("signatures that no longer hold", "".join(lines) + "\n")
 
 
 def _details(report: Report) -> str:

@@ -8,9 +8,10 @@ nothing to say of other trainers' configs, `LAUNCH = True` one that judges other
 `set KEY: VALUE` is also an edit, for `--fix --unsafe`; a rule gives others as `Finding.edit`.
 
 The fences of an example: a `yaml` block is a config, with `file=NAME.yaml` and `gpu=NAME:COUNT` where they matter;
-the blocks after it, `json manifest`, `yaml beside file=NAME.yaml`, `yaml project` (its `runctl.yaml`) and
-`python source`, go with it. `launch` and `detached` say that a launch follows, `repository` that the example is
-committed in one, `uncommitted` that it is not. A block with `file=runctl.yaml` is itself what is judged.
+the blocks after it, `json manifest`, `yaml beside file=NAME.yaml`, `yaml project` (its `runctl.yaml`), `python source`
+and `json modal` (what Modal answers), go with it. `launch` and `detached` say that a launch follows, `online` is the
+option, `repository` says that the example is committed in one, `uncommitted` that it is not. A block with
+`file=runctl.yaml` is itself what is judged.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Example:
     source: str | None = None
     project: str | None = None
     given: tuple[str, ...] = ()
+    modal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Rule:
                 found.append(Example(text, None, options.get("file", "example.yaml"), options.get("gpu"), given=given))
             elif not found:
                 continue
+            elif "modal" in words:
+                found[-1] = replace(found[-1], modal=text)
             elif "manifest" in words:
                 found[-1] = replace(found[-1], manifest=text)
             elif "beside" in words:

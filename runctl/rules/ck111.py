@@ -58,7 +58,9 @@ def check(facts: Facts) -> Iterable[Finding]:
         return
     message = f"a machine of {provider.name} that is taken away leaves {format_duration(there)} to save"
     message += f" ({format_duration(provider.limits.grace)} of notice), and a save takes about"
-    message += f" {format_duration(taken)} ({basis})" + (f" after a step of {format_duration(step)}" if step > 1 else "")
+    message += f" {format_duration(taken)} ({basis})" + (
+        f" after a step of {format_duration(step)}" if step > 1 else ""
+    )
     at = facts.place("checkpoint.every", "compute.backend")
     yield Finding(message, at=at, fix=advice.cadence(facts))
 

@@ -79,9 +79,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         yield from _one(facts, gpu, count, backend, provider.most_gpus)
 
 
-def _one(
-    facts: Facts, gpu: hardware.Gpu, count: int, backend: str, most_gpus: hardware.MostGpus
-) -> Iterable[Finding]:
+def _one(facts: Facts, gpu: hardware.Gpu, count: int, backend: str, most_gpus: hardware.MostGpus) -> Iterable[Finding]:
     """One request: whether the provider has that GPU, and so many of it on a machine."""
     if backend not in gpu.prices:
         near = _near(gpu, backend)

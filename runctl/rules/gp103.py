@@ -8,7 +8,7 @@ nearly empty; where the program starts one process, or trains on the CPU, the ot
 ## Fails
 
 ```yaml
-training: {steps: 100}
+training: {steps: 100, processes: 2}
 compute: {gpu: "A100-80GB:4"}
 ```
 
@@ -27,7 +27,7 @@ compute: {gpu: "A100-80GB:4"}
 
 ```yaml
 training: {steps: 100}
-compute: {gpu: A100-80GB}
+compute: {gpu: "A100-80GB:2"}
 ```
 
 ```yaml
@@ -38,8 +38,9 @@ compute: {gpu: "A100-80GB:4"}
 
 ## What to do
 
-Ask for as many GPUs as processes are started: runctl's own trainer uses one, a program of your own as many as its
-launcher (`torchrun`, `accelerate`, `deepspeed`) starts. A program may spread over the GPUs by itself, and another
+Ask for as many GPUs as processes are started: runctl's own trainer starts one for each GPU, which share each batch
+(leave `training.processes` out, or set it to that number), a program of your own as many as its launcher (`torchrun`,
+`accelerate`, `deepspeed`) starts. A program may spread over the GPUs by itself, and another
 trainer's launch command is often in no config: those are warnings, or not checked where the config says nothing.
 """
 
@@ -72,10 +73,25 @@ def check(facts: Facts) -> Iterable[Finding]:
         yield from _other(facts, count)
     elif facts.get("task") == "command":
         yield from _command(facts, count)
-    elif count > 1:
-        message = f"{facts.key('compute.gpu')} asks for {counted(count, 'GPU')}, and runctl's own trainer uses one"
-        fix = f"ask for one: {asked.partition(':')[0]}; several runs at once use several"
-        yield Finding(message, at="compute.gpu", fix=fix)
+    else:
+        yield from _own(facts, asked)
+
+
+def _own(facts: Facts, asked: str) -> Iterable[Finding]:
+    """runctl's own trainer: a process for each GPU, and a piece of each batch for each process."""
+    counts = sorted({count for _, count in facts.get("gpu.choices", ())})
+    processes, batch = facts.get("training.processes"), facts.get("training.batch_size")
+    if len(counts) > 1:
+        numbers = " or ".join(map(str, counts))
+        message = f"{facts.key('compute.gpu')} is {asked}: {numbers} processes would share the run"
+        yield Finding(message, at="compute.gpu", fix="ask for the same number of GPUs in each choice")
+    elif counts and processes is not None and processes != counts[0]:
+        gpus = counted(counts[0], "GPU")
+        message = f"{facts.says('training.processes')}, but {facts.key('compute.gpu')} asks for {gpus}"
+        yield Finding(message, at="training.processes", fix="leave it out: each GPU gets a process")
+    elif counts and batch is not None and batch < counts[0]:
+        message = f"{facts.says('training.batch_size')}, which {counts[0]} GPUs cannot share"
+        yield Finding(message, at="training.batch_size", fix=f"set training.batch_size: {counts[0]} or more")
 
 
 def _command(facts: Facts, count: int) -> Iterable[Finding]:

@@ -1,4 +1,4 @@
-"""GP105: a backend that cannot launch
+"""GP105: a backend that runctl does not have
 
 ## Why
 
@@ -12,11 +12,6 @@ training: {steps: 100}
 compute: {backend: locl}
 ```
 
-```yaml
-training: {steps: 100}
-compute: {backend: modal, gpu: A100-80GB}
-```
-
 ## Passes
 
 ```yaml
@@ -26,8 +21,8 @@ compute: {backend: local}
 
 ## What to do
 
-Set `compute.backend` to one that this version launches on. A backend whose name is known but that cannot launch yet
-is a warning, because its configs can be checked and estimated; a launch refuses both.
+Set `compute.backend` to one that runctl launches on. What a backend needs besides (a package, a token) is told by the
+launch.
 """
 
 from __future__ import annotations
@@ -45,5 +40,4 @@ def check(facts: Facts) -> Iterable[Finding]:
     facts.need("compute.backend")
     if (problem := facts.get("backend.problem")) is not None:
         message, hint = problem
-        severity: Severity | None = "warning" if facts.need("backend.known") and not facts.launching else None
-        yield Finding(f"compute.backend: {message}", at="compute.backend", fix=hint, severity=severity)
+        yield Finding(f"compute.backend: {message}", at="compute.backend", fix=hint)

@@ -30,8 +30,8 @@ training: {steps: 100}
 ## What to do
 
 Raise `compute.timeout` above the estimate's high end, or shorten the run. At a provider that tries again
-(`compute.retries`), the attempts count together where there are checkpoints to go on from. A timeout below the likely time is an
-error; the range is shown beside it, because without a measurement it is wide.
+(`compute.retries`), the attempts count together where there are checkpoints to go on from. A timeout below the likely
+time is an error; the range is shown beside it, because without a measurement it is wide.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(facts: Facts) -> Iterable[Finding]:
         low, likely, high = (format_duration(value) for value in (time.low, time.likely, time.high))
         given, key = said(facts, timeout), facts.key("compute.timeout")
         message = f"{key} is {given}, but the run likely takes {likely} ({low} to {high}, {time.basis})"
-        fix = f"set {key} above {high}, or shorten the run"
+        fix = f"{longer(facts, time.high)}, or shorten the run"
         yield Finding(message, at="compute.timeout", fix=fix, edit=room(facts, time.high))
 
 
@@ -76,6 +76,18 @@ def _attempts(facts: Facts) -> int:
     if provider is None or provider.limits is None or facts.get("checkpoint.every") is None:
         return 1
     return 1 + int(facts.get("compute.retries") or 0)
+
+
+def longer(facts: Facts, seconds: float) -> str:
+    """How a run gets so much time: one attempt, or several where the provider ends each."""
+    key, retries = facts.key("compute.timeout"), facts.key("compute.retries")
+    provider = hardware.catalogue().providers.get(facts.get("compute.backend", ""))
+    if provider is None or provider.limits is None or seconds <= (most := provider.limits.timeout):
+        return f"set {key} above {format_duration(seconds)}"
+    needed = math.ceil(seconds / most) - 1
+    if needed > provider.limits.retries or facts.get("checkpoint.every") is None:
+        return f"{format_duration(seconds)} is more than the attempts of {provider.name} hold"
+    return f"set {key} to {format_duration(most)} and {retries} to {needed}"
 
 
 def room(facts: Facts, seconds: float) -> Edit | None:

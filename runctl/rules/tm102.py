@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runctl.facts import Facts, Finding, Severity
-from runctl.rules.tm101 import allowed, room, said
+from runctl.rules.tm101 import allowed, longer, room, said
 from runctl.units import format_duration
 
 SEVERITY: Severity = "warning"
@@ -51,5 +51,5 @@ def check(facts: Facts) -> Iterable[Finding]:
         key = facts.key("compute.timeout")
         message = f"{key} is {given}; the run likely takes {likely}, but may take {high} ({time.basis})"
         measure = ", or measure the pace" + ("" if facts.foreign else " with runctl probe")
-        fix = f"set {key} above {high}" + ("" if time.measured else measure)
+        fix = longer(facts, time.high) + ("" if time.measured else measure)
         yield Finding(message, at="compute.timeout", fix=fix, edit=room(facts, time.high))

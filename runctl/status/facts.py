@@ -18,7 +18,8 @@ class Records:
     """What the files of a run say; each may be None, torn or nonsense. `events` are the newest attempt's,
     `checkpoint` is the newest whole one on the disk, `damage` what is wrong with run.json, `lock` the
     identity of the supervisor that took the run's lock last, `earlier` the exit records of the attempts before,
-    `changed` how the config differs from the launch's."""
+    `changed` how the config differs from the launch's, `remote` the ids of a run on a provider's machines and what was
+    last seen of it, `container` which of those machines took the newest attempt."""
 
     run: Mapping[str, Any]
     attempt: int = 0
@@ -34,6 +35,8 @@ class Records:
     lock: Any = None
     changed: str = ""
     earlier: Sequence[Any] = ()
+    remote: Any = None
+    container: Any = None
 
 
 @dataclass(frozen=True)

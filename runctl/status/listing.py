@@ -18,7 +18,7 @@ from runctl import record
 from runctl.light import dataclass
 from runctl.status.facts import ACTIVE, RunStatus
 from runctl.status.finished import finished
-from runctl.status.reading import observe
+from runctl.status.reading import observe, refresh
 
 SORTS = ("started", "ended", "name", "state", "loss", "cost", "time", "step")
 _CONFIG = '\n  "config": '
@@ -66,6 +66,7 @@ def select(project: Path, query: Query) -> Listing:
     entries = index(project, query.names)
     if query.states and not set(query.states) - set(ACTIVE):
         entries = [entry for entry in entries if entry.ended is None]
+    refresh(entry.run for entry in entries if entry.ended is None)
     if query.states or query.where or query.since is not None or query.sort or query.limit is None:
         return _cut(list(_wanted(entries, query, now)), query)
     closed = sorted((entry for entry in entries if entry.ended is not None), key=lambda entry: entry.ended or 0.0)

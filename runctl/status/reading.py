@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from runctl import evidence, record
@@ -13,6 +14,8 @@ from runctl.status.folding import fold
 from runctl.status.values import event, has_ended
 from runctl.supervisor import changing, room
 from runctl.supervisor.summary import newest_checkpoint
+
+_AT_ONCE = 16
 
 
 def read(run: record.RunDir, now: float | None = None) -> RunStatus:
@@ -27,8 +30,12 @@ def read(run: record.RunDir, now: float | None = None) -> RunStatus:
 
 
 def observe(run: record.RunDir, grace_seconds: float = 60.0) -> RunStatus:
-    """`read`; if a lost supervisor left its trainer behind, have the backend end that and write the record, and if
-    somebody is to be told that the run is lost, tell them."""
+    """`read`, of a run on a provider's machines after a look there. If a lost supervisor left its trainer behind, have
+    the backend end that and write the record, and if somebody is to be told that the run is lost, tell them."""
+    if run.remote.exists():
+        from runctl import backends
+
+        backends.remote(backend_of(run)).refresh(run)
     found = read(run)
     if found.leftover:
         from runctl import backends
@@ -41,6 +48,19 @@ def observe(run: record.RunDir, grace_seconds: float = 60.0) -> RunStatus:
     return found
 
 
+def refresh(runs: Iterable[record.RunDir]) -> None:
+    """Look, all at once, at those of the runs that are on a provider's machines."""
+    away = [run for run in runs if run.remote.exists()]
+    if not away:
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    from runctl import backends
+
+    with ThreadPoolExecutor(min(_AT_ONCE, len(away))) as pool:
+        list(pool.map(lambda run: backends.remote(backend_of(run)).refresh(run), away))
+
+
 def backend_of(run: record.RunDir) -> str:
     """The name of the backend that a run was launched on."""
     found = record.read_object(run.run).get("backend")
@@ -51,10 +71,11 @@ def load(run: record.RunDir) -> Records:
     """The small files of a run. The events of an attempt that has its exit record are not needed, and not read."""
     content = record.read_json(run.run)
     attempts = [attempt for attempt in run.attempts() if _used(attempt)]
+    remote = record.read_json(run.remote)
     damage = "" if isinstance(content, dict) else record.damage(run.run)
     data = {**(content if isinstance(content, dict) else {}), "name": run.name}
     if not attempts:
-        return Records(data, damage=damage)
+        return Records(data, damage=damage, remote=remote)
     newest = attempts[-1]
     start, changed = record.read_json(newest.start), ""
     if isinstance(start, dict) and start.get("accepted"):
@@ -79,11 +100,15 @@ def load(run: record.RunDir) -> Records:
         lock=record.read_json(run.lock),
         changed=changed,
         earlier=[record.read_json(attempt.exit) for attempt in attempts[:-1]],
+        remote=remote,
+        container=record.read_json(newest.container) if remote is not None else None,
     )
 
 
 def weigh(run: record.RunDir, records: Records) -> Evidence:
     """Ask this machine for the processes that the records name; not asked for an attempt that has ended."""
+    if records.remote is not None:
+        return Evidence(written=_written(run.attempt(records.attempt).heartbeat))
     if has_ended(records.exit):
         return Evidence()
     start = records.start if isinstance(records.start, dict) else {}

@@ -14,6 +14,7 @@ from typing import Any
 from runctl.evidence import Life
 from runctl.fields import first_of, number, text, whole
 from runctl.light import dataclass
+from runctl.status import away
 from runctl.status.facts import Evidence, Records
 from runctl.status.values import event, has_ended, reached, task_of
 from runctl.supervisor.verdict import NO_STEP, SUPERVISOR_LOST, judge_lost
@@ -65,6 +66,10 @@ def began(records: Records, beat: Mapping[str, Any]) -> bool:
 
 
 def _judge(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float) -> State:
+    if isinstance(records.remote, Mapping):
+        found = away.judge(records, age=beat_age(seen, beat, now), began=began(records, beat), now=now)
+        if found is not None:
+            return State(*found)
     for end in (records.exit, event(records, "attempt_ended"), _summary(records)):
         if has_ended(end):
             silent = _silence(records, seen, beat, now)[0]

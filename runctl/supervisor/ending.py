@@ -21,9 +21,9 @@ from runctl.supervisor.verdict import SUPERVISOR_LOST, Verdict, judge_lost
 _TAIL_LINES = 400
 
 
-def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "") -> bool:
+def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "", known: Verdict | None = None) -> bool:
     """Write the end of an attempt whose supervisor did not, once nothing of it lives. False: it may still live.
-    `gone`: what is known to have happened to the machine that it lived on, by whom it is known."""
+    `gone`: what is known to have happened to the machine that it lived on; `known`: how it ended, by who saw it."""
     attempt = run.attempt(number)
     if isinstance(record.read_json(attempt.exit), dict):
         return True
@@ -40,7 +40,9 @@ def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "")
     masks.catch_up(run, number)
     result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
     asked = [row for row in rows if row.get("event") == "stop_requested"]
-    verdict = judge_lost(result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED, gone=gone)
+    verdict = known or judge_lost(
+        result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED, gone=gone
+    )
     now = time.time()
     signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
     times = [sign for sign in signs if 0 < sign <= now] or [now]
@@ -94,8 +96,12 @@ def write(
         "attempt_ended", state=verdict.state, reason=verdict.reason, exit_code=entry["exit_code"], step=entry["step"]
     )
     calibrate(run, number)
-    if following is not None:
-        return
+    if following is None:
+        summarize(run, number, verdict, ended)
+
+
+def summarize(run: record.RunDir, number: int, verdict: Verdict, ended: float) -> None:
+    """summary.json, of an attempt whose end is on record."""
     try:
         record.write_json(run.summary, fields.storable(summary.build(run, number, verdict, ended)))
     except (OSError, ValueError) as error:

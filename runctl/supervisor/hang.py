@@ -20,6 +20,7 @@ from typing import Any
 
 from runctl import evidence, fields, record
 from runctl.light import dataclass
+from runctl.train import presence
 from runctl.units import format_duration
 
 START_SECONDS = 1800.0
@@ -102,28 +103,47 @@ def dump(attempt: record.Attempt, group: int, beat: Mapping[str, Any], words: st
     The stacks of a Python program come from itself, if it has made ready for the signal (`stacks.txt` is there), else
     from py-spy, if that is installed; the kernel's view of each thread is there in any case.
     """
-    pids = evidence.members(group)
+    pids = _processes(group)
+    late = presence.behind(attempt)
     frozen = [pid for pid in pids if _state(pid) in ("T", "t")]
     parts = [f"{time.strftime('%Y-%m-%d %H:%M:%S')} {words}"]
     if frozen:
         parts.append(f"stopped by a signal (SIGSTOP) or a debugger: {', '.join(map(str, frozen))}")
-    stacks, source = _own_stacks(attempt.stacks, pids, beat, frozen), "the program itself"
+    parts += [late] if late else []
+    stacks, source = _all_stacks(attempt, pids, beat, frozen), "the program itself"
     if not stacks:
         stacks, source = _py_spy(pids), "py-spy"
     parts.append(f"stacks, from {source}:\n{stacks}" if stacks else "stacks: none; " + _why_none(attempt, frozen))
     parts += [_seen(pid) for pid in pids]
     with suppress(OSError):
         record.write_text(attempt.hang, "\n\n".join(parts) + "\n")
+    said = f"{late}; " if late else ""
     if frozen:
-        return f"process {frozen[0]} is stopped (SIGSTOP)"
-    return f"its stacks are in {attempt.hang.name}" if stacks else f"its threads are in {attempt.hang.name}"
+        return f"{said}process {frozen[0]} is stopped (SIGSTOP)"
+    return said + (f"its stacks are in {attempt.hang.name}" if stacks else f"its threads are in {attempt.hang.name}")
 
 
 def wake(group: int) -> None:
     """Let stopped processes of a group run again, so that they can take the signals that wait for them."""
-    if any(_state(pid) in ("T", "t") for pid in evidence.members(group)):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGCONT)
+    for pid in _processes(group):
+        if _state(pid) in ("T", "t"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _processes(group: int) -> list[int]:
+    """A group's living processes, and those below its leader: torchrun gives each rank a session of its own."""
+    return sorted({*evidence.members(group), *evidence.descendants(group)})
+
+
+def _all_stacks(attempt: record.Attempt, pids: list[int], beat: Mapping[str, Any], frozen: list[int]) -> str:
+    """The stacks of the trainer, or of each of the processes that share a run."""
+    found = [_own_stacks(attempt.stacks, pids, beat, frozen)]
+    for one in presence.standing(attempt):
+        if one.rank:
+            stacks = _own_stacks(presence.stacks(attempt, one.rank), pids, {"pid": one.pid}, frozen)
+            found.append(f"rank {one.rank} (process {one.pid}):\n{stacks}" if stacks else "")
+    return "\n\n".join(filter(None, found))
 
 
 def _own_stacks(path: Path, pids: list[int], beat: Mapping[str, Any], frozen: list[int]) -> str:

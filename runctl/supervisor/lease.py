@@ -1,4 +1,4 @@
-"""How long an attempt may take: `compute.timeout`, and where a provider ends its machines by themselves, less than that.
+"""How long an attempt may take: `compute.timeout`, and where a provider ends its machines by itself, less.
 
 On such a machine the attempt has to be saved before the provider's own limit, and what may be tried again is started
 on another machine, by the provider. Both are told by the environment:

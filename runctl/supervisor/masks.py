@@ -49,10 +49,10 @@ class Masks(Watcher):
         if behind := self.log.behind:
             self.scene.events.add("secrets_unchecked", file=self._name(self.attempt.log), bytes=behind)
         self.log.close()
-        for path in (self.attempt.hang, self.attempt.stacks):
+        for path in (self.attempt.hang, self.attempt.stacks, *self.attempt.ranks.glob("*.stacks.txt")):
             with suppress(OSError):
                 self._told(path, files.mask(path, self.known, most_seconds=2.0))
-        for path in (self.attempt.result, self.attempt.heartbeat):
+        for path in (self.attempt.result, self.attempt.heartbeat, *self.attempt.ranks.glob("*.json")):
             self._json(path)
 
     def told(self, row: dict[str, Any]) -> None:

@@ -141,7 +141,10 @@ def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
                 "step": manifest["step"],
                 "path": str(folder.relative_to(run.path)),
                 "time": fields.number(manifest, "created"),
-                "bytes": sum(_size(folder / name) for name in _files(manifest)),
+                "bytes": sum(
+                    _size(folder / name) or fields.whole(about, "bytes") or 0
+                    for name, about in _files(manifest).items()
+                ),
                 "metrics": manifest.get("metrics"),
             }
         )
@@ -179,9 +182,10 @@ def _whole(folder: Path) -> dict[str, Any] | None:
     manifest = record.read_object(folder / "manifest.json")
     if fields.whole(manifest, "step") is None:
         return None
+    elsewhere = record.read_object(folder / "elsewhere.json")  # files that are on a provider's volume, with their bytes
     for name, about in _files(manifest).items():
         expected = about.get("bytes") if isinstance(about, dict) else None
-        if isinstance(expected, int) and _size(folder / name) != expected:
+        if isinstance(expected, int) and expected not in (_size(folder / name), fields.whole(elsewhere, name)):
             return None
     return manifest
 

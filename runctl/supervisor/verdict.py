@@ -95,15 +95,15 @@ def judge(
     return Verdict("failed", f"exit {returncode}" + (f": {last_line}" if last_line else ""))
 
 
-def judge_lost(result: Any, *, stop_requested: bool, rebooted: bool) -> Verdict:
-    """The verdict on an attempt whose supervisor died before it could write one."""
+def judge_lost(result: Any, *, stop_requested: bool, rebooted: bool, gone: str = "") -> Verdict:
+    """The verdict on an attempt whose supervisor died before it could write one; `gone` if that is known, and how."""
     outcome = _outcome(result)
     if outcome == "succeeded":
         return Verdict("succeeded", "")
     if outcome == "stopped" and stop_requested:
         return Verdict("stopped", "stopped on request, then its supervisor was lost")
     if rebooted:
-        return Verdict("failed", f"{SUPERVISOR_LOST}: the machine restarted")
+        return Verdict("failed", f"{SUPERVISOR_LOST}: {gone or 'the machine restarted'}")
     if outcome == "failed" and SUPERVISOR_LOST not in (text := error_text(result)):
         return Verdict("failed", f"{text} ({SUPERVISOR_LOST} too)")
     return Verdict("failed", SUPERVISOR_LOST)

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ from runctl import config as configs
 from runctl import install, record
 from runctl.config.model import Tracking
 from runctl.errors import RunctlError
-from runctl.train import stacks, timing  # noqa: F401  its clock begins here, before torch is imported
+from runctl.train import leader, presence, sharing, stacks, timing  # noqa: F401  the clock begins before torch is there
 from runctl.train.control import Control, Stopped
 from runctl.train.heartbeat import Heartbeat
 from runctl.train.say import say
@@ -60,21 +60,30 @@ def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | N
     run = record.RunDir(path)
     files = run.attempt(number)
     files.path.mkdir(parents=True, exist_ok=True)
-    stacks.register(files.stacks)
-    heartbeat = Heartbeat(files)
+    seat = presence.seat()
+    mark = presence.Mark(files, seat.rank) if seat.size > 1 else None
+    if mark is not None:
+        leader.follow_parent()
+    stacks.register(presence.stacks(files, seat.rank))
+    heartbeat = Heartbeat(files, path=presence.heartbeat(files, seat.rank))
     heartbeat.phase("loading", "importing torch")
     trackers: list[Any] = []
     try:
-        result = _train(run, number, build, control, heartbeat, trackers, probe)
+        about = _content(run, number)
+        if mark is None and probe is None and (size := _processes(about)) > 1:
+            leader.lead(run, number, size, about["config"]["training"]["threads"])
+        result = _train(run, number, about, build, control, heartbeat, trackers, probe, mark)
     except Stopped:
         result = _result(heartbeat, "stopped", None)
     except BaseException as error:
         told = _describe(error, run)
-        if isinstance(error, RunctlError) or _disk(error):
-            say(f"error: {told['message']}" + (f"; {told['hint']}" if told["hint"] else ""))
+        prefix = f"[rank{seat.rank}]: " if seat.size > 1 else ""
+        if isinstance(error, RunctlError | presence.PeerLost) or _disk(error):
+            say(f"{prefix}error: {told['message']}" + (f"; {told['hint']}" if told["hint"] else ""))
         else:
             with suppress(OSError):
-                traceback.print_exc()
+                lines = traceback.format_exc().splitlines(keepends=True)
+                sys.stderr.write("".join(prefix + line for line in lines))
         result = _result(heartbeat, "failed", told)
     if result["outcome"] == "stopped":
         result["signal"] = control.reason or None
@@ -83,6 +92,11 @@ def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | N
         lost["hint"] = f"what was trained is saved; go on with: runctl resume {run.name}"
         result |= {"outcome": "failed", "error": result["error"] or lost}
     heartbeat.phase("ending", result["error"]["message"] if result["error"] else "")
+    if seat.size > 1 and (result["outcome"] == "failed" or not seat.first):
+        if result["outcome"] == "failed":  # the leader weighs what all of them tell
+            second = result["error"]["type"] == presence.PeerLost.__name__
+            presence.tell_failure(files, seat.rank, result["error"], second=second)
+        _leave(1 if result["outcome"] == "failed" else 0)
     try:
         record.write_json(files.result, result)
     except OSError as error:
@@ -93,24 +107,39 @@ def attempt(path: Path, number: int, build: Callable[..., Any], probe: float | N
         tracker.finish(result["outcome"])
         heartbeat.update(tracking=tracker.status())
         heartbeat.now()
+    _leave(1 if result["outcome"] == "failed" else 0)
+
+
+def _leave(code: int) -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(1 if result["outcome"] == "failed" else 0)
+    os._exit(code)
+
+
+def _content(run: record.RunDir, number: int) -> dict[str, Any]:
+    about = record.content(run, number)
+    if "config" not in about:
+        raise RunctlError(f"{run.run} is missing or damaged", hint="launch the run again")
+    return about
+
+
+def _processes(about: dict[str, Any]) -> int:
+    sharing.refuse_foreign()
+    return sharing.processes(about["config"])
 
 
 def _train(
     run: record.RunDir,
     number: int,
+    about: dict[str, Any],
     build: Callable[..., Any],
     control: Control,
     heartbeat: Heartbeat,
     trackers: list[Any],
     probe: float | None,
+    mark: presence.Mark | None,
 ) -> dict[str, Any]:
-    about = record.content(run, number)
-    if "config" not in about:
-        raise RunctlError(f"{run.run} is missing or damaged", hint="launch the run again")
     config = configs.from_effective(about["config"])
 
     # Idle OpenMP threads sleep: where a neighbour takes a core, spinning ones cost up to 9/10 of the speed.
@@ -119,26 +148,35 @@ def _train(
     import torch
 
     from runctl.train import device as devices
-    from runctl.train import loop
-    from runctl.train.trackers import start
+    from runctl.train import loop, ranks
+    from runctl.train.trackers import Silent, start
 
     def report(message: str) -> None:
         heartbeat.update(message=message)
         heartbeat.beat()
         control.check()
 
-    device = devices.choose(config)
-    devices.prepare(config)
+    group = ranks.Group(presence.seat(), run.attempt(number), mark) if mark is not None else None
+    seat = presence.seat() if group else presence.Seat()
+    device = ranks.check_device(devices.choose(config), seat) if group else devices.choose(config)
+    devices.prepare(config, seat.size)
     heartbeat.memory = lambda: devices.peak_memory_bytes(device)
-    heartbeat.update(device=devices.name(device))
+    heartbeat.update(device=devices.name(device) + (f", in {seat.size} processes" if group else ""))
+    if group:
+        group.meet(report)
+        if not seat.first and config.data.simulate is not None and config.data.encoded is None:
+            group.after_first()
     report("loading the data")
     torch.manual_seed(config.training.seed or 0)
     project = Path(about.get("project") or Path.cwd())
     job = build(config, project=project, run=run, device=device, report=report)
     heartbeat.update(data_source=job.data_source)
+    if group:
+        group.done()
+        group.join(device)
     guests = config.model_copy(update={"tracking": Tracking()}) if probe is not None else config
-    trackers.append(start(guests, about["config"], run))
-    place = loop.Place(run, number, device, control, heartbeat, trackers[0])
+    trackers.append(start(guests, about["config"], run) if seat.first else Silent())
+    place = loop.Place(run, number, device, control, heartbeat, trackers[0], group or ranks.Alone())
     if probe is None:
         ended = loop.train(job, config, place)
     else:
@@ -171,6 +209,8 @@ def _describe(error: BaseException, run: record.RunDir) -> dict[str, Any]:
     message, hint = str(error) or type(error).__name__, f"the traceback is in the log: runctl logs {run.name}"
     if isinstance(error, RunctlError):
         message, hint, where = error.message, error.hint, None
+    elif isinstance(error, presence.PeerLost):
+        hint, where = "why it ended is told by that process", None
     elif isinstance(error, ValidationError):
         message = f"the config in run.json is not valid: {error.error_count()} problems"
     elif isinstance(error, OSError) and _disk(error):

@@ -28,17 +28,15 @@ def choose(config: RunConfig) -> torch.device:
             f"{asked}, but {why} on this machine",
             hint="launch where the GPU is, or train on the CPU with: --set compute.gpu=null --set training.device=cpu",
         )
-    if gpu and ":" in gpu and int(gpu.rsplit(":", 1)[1]) > 1:
-        raise RunctlError(f"compute.gpu is {gpu}, but the trainer uses one GPU", hint="ask for one GPU")
     if wanted == "cpu" or not present:
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def prepare(config: RunConfig) -> int:
-    """Set the number of threads and the matmul precision; returns the threads. Sums depend on how they are split
-    among threads, so a run repeats bit for bit only with the same number."""
-    threads = config.training.threads or len(os.sched_getaffinity(0))
+def prepare(config: RunConfig, processes: int = 1) -> int:
+    """Set the number of threads and the matmul precision; returns the threads, of each of so many processes. Sums
+    depend on how they are split among threads, so a run repeats bit for bit only with the same number."""
+    threads = config.training.threads or max(1, len(os.sched_getaffinity(0)) // processes)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("medium" if config.training.precision == "bf16" else "highest")
     return threads

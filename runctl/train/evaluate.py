@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runctl.train.device import autocast
 from runctl.train.job import Job
+from runctl.train.ranks import Alone, Ranks
 
 
 def windows(count: int, limit: int | None) -> Tensor:
@@ -27,17 +28,23 @@ def evaluate(
     device: torch.device,
     precision: str,
     meanwhile: Callable[[], None],
+    ranks: Ranks | None = None,
 ) -> dict[str, float | None]:
     """The job's metrics over the chosen windows; None stands for a value that is not finite (a share of no frames).
-    `meanwhile` is called between batches and may raise to give up."""
+    `meanwhile` is called between batches and may raise to give up. Of several processes each measures a piece of every
+    batch, and all return the same."""
+    ranks = ranks or Alone()
     metrics = job.metrics()
     job.model.eval()
     cuda = [device] if device.type == "cuda" else []
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=cuda), autocast(device, precision):
             for part in chosen.split(batch_size):
-                metrics.update(job.batch(part, validation=True))
+                mine, counting = ranks.share(part)
+                if counting:
+                    metrics.update(job.batch(mine, validation=True))
                 meanwhile()
+            ranks.merge(metrics)
             values = metrics.compute()
     finally:
         job.model.train()

@@ -13,6 +13,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from runctl import record
@@ -24,8 +25,11 @@ FADING = 0.99
 class Heartbeat:
     """Facts of the running attempt; `update` changes them, `beat` writes them once a second, `now` at once."""
 
-    def __init__(self, attempt: record.Attempt, *, memory: Callable[[], int] | None = None) -> None:
-        self._path = attempt.heartbeat
+    def __init__(
+        self, attempt: record.Attempt, *, memory: Callable[[], int] | None = None, path: Path | None = None
+    ) -> None:
+        """`path` is that of a process that is not the first of several."""
+        self._path = path or attempt.heartbeat
         self._written = float("-inf")
         self._looked = time.monotonic()
         self._silences: dict[str, float] = {}  # seconds, by phase

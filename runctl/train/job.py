@@ -15,6 +15,9 @@ class Metrics(Protocol):
     def update(self, batch: Tensor) -> None:
         """Add one batch; runs the model, which is in eval mode and under no_grad."""
 
+    def sums(self) -> Sequence[Tensor]:
+        """The tensors that are summed up: of several processes, each holds the sum over all before `compute`."""
+
     def compute(self) -> dict[str, float]:
         """Names as they stand in metrics.jsonl: `val/loss`, `val/…`, `baseline/<name>/…`, `val/frames/…`."""
 

@@ -19,13 +19,14 @@ from runctl import config as configs
 from runctl import record
 from runctl.config import RunConfig
 from runctl.errors import RunctlError, did_you_mean
-from runctl.train import checkpoint, measure, optimizer, retention, schedule, surroundings
+from runctl.train import checkpoint, measure, optimizer, retention, schedule, surroundings, taken
 from runctl.train.control import Control, Stopped
 from runctl.train.device import autocast
 from runctl.train.evaluate import evaluate, windows
 from runctl.train.heartbeat import Heartbeat
 from runctl.train.job import Job
 from runctl.train.order import Order
+from runctl.train.ranks import Alone, Ranks
 from runctl.train.rate import Rate
 from runctl.train.say import say, warn
 from runctl.train.state import State
@@ -56,6 +57,7 @@ class Place:
     control: Control
     heartbeat: Heartbeat
     trackers: Trackers
+    ranks: Ranks = field(default_factory=Alone)
 
 
 def train(job: Job, config: RunConfig, place: Place) -> Outcome:
@@ -82,12 +84,14 @@ class Loop:
                 hint="encode longer or more games, or lower model.context_len",
             )
         self.seed = training.seed or 0
-        self.state = State(job.model, optimizer.adamw(job.model, training), place.device, self.seed)
+        self.ranks = place.ranks
+        self.loss = self.ranks.wrap(job)
+        self.state = State(job.model, optimizer.adamw(job.model, training), place.device, self.seed, self.ranks)
         self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         self.held_out = windows(job.validation_windows, training.validation_windows)
         self.writer = Writer(place.run, config.checkpoint)
         self.digest = configs.digest(config)
-        self.surroundings = surroundings.describe(place.device)
+        self.surroundings = surroundings.describe(place.device, self.ranks.seat.size)
         self.identity = dict(job.identity) | {
             "training.seed": str(self.seed),
             "training.batch_size": str(training.batch_size),
@@ -118,8 +122,9 @@ class Loop:
         if self.state.step and self.owes_validation() and self.validate():
             self.save()  # once more, with the value that it is kept by
         self.job.model.train()
+        self.ranks.agree(self.place.control.stopping)
         self.timing.go()
-        while self.state.step < self.plan.total_steps and not self.place.control.stopping:
+        while self.state.step < self.plan.total_steps and not self.ranks.stopping(self.place.control):
             self.step()
             self.after_step()
         return self.end()
@@ -127,12 +132,11 @@ class Loop:
     def resume(self) -> None:
         """Take up the newest whole checkpoint, if there is one, and say what was found."""
         heartbeat = self.place.heartbeat
-        removed = checkpoint.clean(self.place.run)
+        heartbeat.phase("loading", "looking for a checkpoint")
+        accepted = record.read_object(self.place.run.attempt(self.place.attempt).start).get("accepted")
+        loaded, removed = taken.take_up(self.place.run, self.config, self.identity, accepted, self.ranks)
         for name in removed:
             self.note(f"removed half-written {name}", say)
-        heartbeat.phase("loading", "looking for a checkpoint")
-        start = record.read_object(self.place.run.attempt(self.place.attempt).start)
-        loaded = checkpoint.load_newest(self.place.run, self.identity, accepted=start.get("accepted"))
         if loaded is None:
             if self.place.attempt > 1:
                 self.note("no checkpoint was saved by earlier attempts: starting from step 0", warn)
@@ -173,11 +177,13 @@ class Loop:
         ]
         resumed = {"schema_version": record.SCHEMA_VERSION, "step": self.state.step, "checkpoint": loaded.path.name}
         files = self.place.run.attempt(self.place.attempt)
-        record.write_json(files.resumed, resumed | {"passed_over": passed_over})
+        if self.ranks.seat.first:
+            record.write_json(files.resumed, resumed | {"passed_over": passed_over})
 
     def note(self, text: str, tell: Callable[[str], None]) -> None:
         self.notes.append(text)
-        tell(text)
+        if self.ranks.seat.first:
+            tell(text)
 
     def rehearse(self) -> None:
         """One small validation before the first step: what is broken in it should not come out an epoch later."""
@@ -193,23 +199,30 @@ class Loop:
         training, state, place = self.config.training, self.state, self.place
         chosen = self.order.windows(state.step)
         parts: list[tuple[Tensor, dict[str, Tensor], int]] = []
+        left = len(chosen)
         for part in chosen.split(training.batch_size):
+            left -= len(part)
+            mine, count = self.ranks.share(part)
             asked = time.monotonic()
-            batch = self.job.batch(part, validation=False)
+            batch = self.job.batch(mine, validation=False)
             self.timing.data(time.monotonic() - asked)
-            with autocast(place.device, training.precision):
-                loss, named = self.job.loss(
-                    batch, generator=state.generator, progress_epochs=self.plan.epoch(state.step), train=True
-                )
-            (loss if len(part) == len(chosen) else loss * (len(part) / len(chosen))).backward()
-            parts.append((loss.detach(), named, len(part)))
+            weight = self.ranks.seat.size * count / len(chosen)
+            with self.ranks.passing(last=left == 0):
+                with autocast(place.device, training.precision):
+                    loss, named = self.loss(
+                        batch, generator=state.generator, progress_epochs=self.plan.epoch(state.step), train=True
+                    )
+                if left == 0:
+                    self.ranks.arrive()
+                (loss if weight == 1 else loss * weight).backward()
+            parts.append((loss.detach(), named, count))
             place.heartbeat.beat()
         norm = optimizer.clip(self.parameters, training.grad_clip)
         state.step += 1
         optimizer.set_rate(state.optimizer, schedule.learning_rate(training, self.plan, state.step))
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        state.sums.add(state.step, parts, norm)
+        state.sums.add(state.step, parts, norm, len(chosen))
         self.rate.add(len(chosen))
         self.windows = len(chosen)
 
@@ -218,11 +231,14 @@ class Loop:
         if step == 1 or step % self.config.training.log_every == 0 or step == total:
             self.log()
         self.timing.step(self.windows)
-        now = time.monotonic()
-        improved = self.validate() if step == total or self.validate_every.due(step, now) else False
+        now, control = time.monotonic(), self.place.control
+        due = step == total or self.validate_every.due(step, now)
+        wanted = self.save_every.due(step, now) or control.take_save_request()
+        _, due, wanted = self.ranks.agree(control.stopping, due, wanted)
+        improved = self.validate() if due else False
         if saved := self.writer.poll():
             self.note_saved(saved.name)
-        if improved or self.save_every.due(step, now) or self.place.control.take_save_request():
+        if improved or wanted:
             self.save()
         self.show()
         if step == 1:
@@ -240,7 +256,7 @@ class Loop:
 
     def calibrate(self) -> None:
         """Leave what was measured so far for later estimates; a disk that refuses it is no reason to end."""
-        if not self.timing.due():
+        if self.ranks.seat.size > 1 or not self.timing.due():  # estimates are of one process
             return
         place = self.place
         one = measure.measurement(self, self.timing, kind="run", name=place.run.name, attempt=place.attempt)
@@ -279,7 +295,9 @@ class Loop:
     def evaluate(self, chosen: Tensor) -> dict[str, float | None]:
         def meanwhile() -> None:
             self.place.heartbeat.beat()
-            self.place.control.check()
+            self.ranks.agree(self.place.control.stopping)
+            if self.ranks.stopping(self.place.control):
+                raise Stopped(self.place.control.reason)
 
         training = self.config.training
         return evaluate(
@@ -289,6 +307,7 @@ class Loop:
             device=self.place.device,
             precision=training.precision,
             meanwhile=meanwhile,
+            ranks=self.ranks,
         )
 
     def owes_validation(self) -> bool:
@@ -316,6 +335,10 @@ class Loop:
         if saved := self.writer.wait(heartbeat.beat):
             self.note_saved(saved.name)
         tensors, facts = state.capture()
+        self.saved_step = state.step
+        self.save_every.done(time.monotonic())
+        if not self.ranks.seat.first:
+            return
         epoch, offset = self.plan.position(state.step)
         validated = state.validation if state.validation and state.validation["step"] == state.step else None
         self.writer.submit(
@@ -330,8 +353,6 @@ class Loop:
                 surroundings=self.surroundings,
             )
         )
-        self.saved_step = state.step
-        self.save_every.done(time.monotonic())
         if wait:
             heartbeat.phase("checkpointing")
             if saved := self.writer.wait(heartbeat.beat):

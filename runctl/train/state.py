@@ -13,24 +13,35 @@ import torch
 from torch import Tensor, nn
 
 from runctl.errors import CheckpointError
+from runctl.train import ranks as sharing
 from runctl.train.checkpoint import Loaded
+from runctl.train.ranks import Alone, Ranks
 from runctl.train.sums import Sums
 
 
 class State:
     """Weights, optimizer, random generators, sums, and how far the run is."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, seed: int) -> None:
-        self.model, self.optimizer, self.device = model, optimizer, device
-        digest = hashlib.sha256(f"task:{seed}".encode()).digest()
-        self.generator = torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        self.sums = Sums(device)
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        seed: int,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.device, self.seed = model, optimizer, device, seed
+        self.ranks = ranks or Alone()
+        self.generator = torch.Generator(device)
         self.step = 0
+        self._seed_generators()
+        self.sums = Sums(device, self.ranks.total)
         self.best: float | None = None
         self.validation: dict[str, Any] | None = None  # {step, metrics} of the last one
 
     def capture(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """(tensors by file, JSON): the live tensors themselves, to be copied before the next step."""
+        """(tensors by file, JSON): the live tensors themselves, to be copied before the next step. Of several processes
+        all take part."""
         sums, counts = self.sums.state()
         tensors = {
             "model": dict(self.model.state_dict()),
@@ -39,7 +50,7 @@ class State:
                 for name, parameter in self.model.named_parameters()
                 for moment, value in self.optimizer.state.get(parameter, {}).items()
             },
-            "state": {**_generators(self.device, self.generator), **sums},
+            "state": {**self._generators(), **sums},
         }
         state = {"step": self.step, "best": self.best, "validation": self.validation, "sums": counts}
         return tensors, state
@@ -58,9 +69,9 @@ class State:
                 )
         self.model.load_state_dict(stored)
         self._restore_optimizer(loaded.tensors["optimizer"])
-        _restore_generators(self.device, self.generator, loaded.tensors["state"])
-        self.sums.restore(loaded.tensors["state"], loaded.state["sums"])
         self.step = int(loaded.state["step"])
+        self._restore_generators(loaded.tensors["state"])
+        self.sums.restore(loaded.tensors["state"], loaded.state["sums"], first=self.ranks.seat.first)
         self.best = loaded.state["best"]
         self.validation = loaded.state["validation"]
 
@@ -68,6 +79,38 @@ class State:
         """Whether every weight is finite; waits for the device."""
         norms = torch._foreach_norm([tensor.detach() for tensor in self.model.parameters()])
         return bool(torch.isfinite(torch.stack(norms)).all())
+
+    def _seed_generators(self) -> None:
+        """The task's generator, and in all processes but the first torch's own: those of the first are seeded with the
+        run, before the model is built, which is the same everywhere."""
+        rank = self.ranks.seat.rank
+        seed = sharing.seed(self.seed, rank, self.step)
+        digest = hashlib.sha256(f"task:{seed}".encode()).digest()
+        self.generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        if rank:
+            torch.manual_seed(seed)
+
+    def _generators(self) -> dict[str, Tensor]:
+        """The states of all processes' generators: `rng/task` of the first, `rng/task/1` of the next."""
+        own = {"rng/torch": torch.get_rng_state(), "rng/task": self.generator.get_state()}
+        if self.device.type == "cuda":
+            own["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        found: dict[str, Tensor] = {}
+        for name, state in own.items():
+            for rank, there in enumerate(self.ranks.gather(state)):
+                found[_of_rank(name, rank)] = there
+        return found
+
+    def _restore_generators(self, stored: Mapping[str, Tensor]) -> None:
+        """A process that the checkpoint does not know begins anew from the seed, its rank and the step."""
+        rank = self.ranks.seat.rank
+        if _of_rank("rng/torch", rank) not in stored:
+            self._seed_generators()
+            return
+        torch.set_rng_state(stored[_of_rank("rng/torch", rank)].clone())
+        self.generator.set_state(stored[_of_rank("rng/task", rank)].clone())
+        if self.device.type == "cuda" and _of_rank("rng/cuda", rank) in stored:
+            torch.cuda.set_rng_state(stored[_of_rank("rng/cuda", rank)].clone(), self.device)
 
     def _restore_optimizer(self, stored: Mapping[str, Tensor]) -> None:
         names = {parameter: name for name, parameter in self.model.named_parameters()}
@@ -81,18 +124,8 @@ class State:
         self.optimizer.load_state_dict(state)
 
 
-def _generators(device: torch.device, generator: torch.Generator) -> dict[str, Tensor]:
-    states = {"rng/torch": torch.get_rng_state(), "rng/task": generator.get_state()}
-    if device.type == "cuda":
-        states["rng/cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _restore_generators(device: torch.device, generator: torch.Generator, stored: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(stored["rng/torch"].clone())
-    generator.set_state(stored["rng/task"].clone())
-    if device.type == "cuda" and "rng/cuda" in stored:
-        torch.cuda.set_rng_state(stored["rng/cuda"].clone(), device)
+def _of_rank(name: str, rank: int) -> str:
+    return f"{name}/{rank}" if rank else name
 
 
 def _shape(tensor: Tensor | None) -> str:

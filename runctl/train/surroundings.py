@@ -17,13 +17,14 @@ from runctl.train import device as devices
 ROOMS = ("train", "models", "tasks")
 
 
-def describe(device: torch.device) -> dict[str, str]:
+def describe(device: torch.device, processes: int = 1) -> dict[str, str]:
     """The surroundings of this process, as a checkpoint's manifest keeps them."""
     return {
         "code": code_digest(Path(runctl.__file__).parent),
         "torch": torch.__version__,
         "device": devices.name(device),
         "threads": str(torch.get_num_threads()),
+        "processes": str(processes),
     }
 
 
@@ -39,6 +40,7 @@ def code_digest(package: Path) -> str:
 
 def differences(stored: Mapping[str, str], here: Mapping[str, str]) -> str | None:
     """What a person is told if a checkpoint was written in other surroundings; None if it was not."""
+    stored = {"processes": "1", **stored}  # before several could share a run, nothing was written of it
     differing = [key for key in here if stored.get(key) != here[key]]
     if not differing:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -192,6 +193,11 @@ def request(data: dict[str, Any]) -> None:
 
     asked = data["request"]
     console = view.out()
+    if "supervisor" not in asked:  # a provider's request: all of it, as it would be sent
+        for name, value in asked.items():
+            console.print(Text(f"{name.replace('_', ' '):<22} {_written(value)}"))
+        console.print(Text(f"{'digest':<22} {data['digest']}"))
+        return
     for name in ("backend", "run", "run_dir", "cwd", "log"):
         console.print(Text(f"{name.replace('_', ' '):<12} {asked[name]}"))
     for name in ("supervisor", "trainer"):
@@ -201,12 +207,21 @@ def request(data: dict[str, Any]) -> None:
     console.print(Text(f"{'digest':<12} {data['digest']}"))
 
 
+def _written(value: Any) -> str:
+    """A value of a request: text as it is, else as JSON; each step of an image on a line."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        return "".join(f"\n    {json.dumps(entry)}" for entry in value)
+    return json.dumps(value)
+
+
 def waiting(run: str) -> Any:
     """A function that shows, on stderr, what a run does before its first step; each new phase gets a line."""
     said: list[str] = []
 
     def look(entry: RunStatus) -> None:
-        words = f"{entry.phase}: {entry.message}" if entry.message else entry.phase or entry.state
+        words = f"{entry.phase}: {entry.message}" if entry.message else entry.phase or entry.reason or entry.state
         if said[-1:] != [words] and not (said and entry.message and not sys.stderr.isatty()):
             said.append(words)
             view.err().print(f"{run}: {words}", style="dim", markup=False)

@@ -23,6 +23,8 @@ ENTRY = "runctl.remote.entry:main"
 SOURCE = ("runctl",)
 MOUNT = "/vol"
 SAVE_SECONDS = 10.0  # of the provider's grace: for the commit of what the trainer saved, and the container's own end
+BEAT_SECONDS = 10.0  # between two heartbeats on the volume
+CHANNEL = "runctl"  # the dictionary by which a run is asked to stop
 _CORES, _GIB = (4, 4), (8, 16)  # without a GPU, and for each GPU, where the config states none
 _NAME_LENGTH, _TAG_LENGTH = 64, 63
 _NOT_IN_TAG = pattern(r"[^A-Za-z0-9_.-]")
@@ -69,13 +71,26 @@ class Request:
     single_use_containers: bool = True  # each attempt a fresh container, and no idle one is paid for
     max_containers: int = 1
     include_source: bool = False
+    folder: str = ""  # of the run on this machine
+
+    @property
+    def grace_seconds(self) -> float:
+        return float(self.spec["grace_seconds"])
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def plan(
-    config: RunConfig, *, run: str, attempt: int, digest: str, version: str, grace_seconds: float, place: Place
+    config: RunConfig,
+    *,
+    run: str,
+    attempt: int,
+    digest: str,
+    version: str,
+    grace_seconds: float,
+    place: Place,
+    folder: str = "",
 ) -> Request:
     """The request for an attempt of a run; raises UsageError for a GPU that Modal does not have, ProviderError for a
     limit that the service would refuse."""
@@ -117,11 +132,18 @@ def plan(
             "attempt": attempt,
             "digest": digest,
             "volume": place.volume,
+            "environment": place.environment,
+            "mount": MOUNT,
+            "channel": CHANNEL,
             "timeout_seconds": timeout,
+            "retries": _retries(compute.retries),
             "grace_seconds": max(1.0, min(grace_seconds, grace - SAVE_SECONDS)),
+            "save_seconds": SAVE_SECONDS,
+            "beat_seconds": BEAT_SECONDS,
             "gpu": list(gpu),
         },
         notes=notes,
+        folder=folder,
     )
 
 

@@ -1,4 +1,5 @@
-"""An encoded dataset: a folder with `frames.bin` (memory-mapped) and `manifest.json` (written last).
+"""An encoded dataset: a folder with `frames.bin` (memory-mapped; on a volume in parts, see parts.py) and
+`manifest.json` (written last).
 
 Reading one costs a few pages: the manifest is parsed, the frames are mapped and stay on disk until they are used.
 """
@@ -15,6 +16,7 @@ import numpy as np
 
 from runctl.errors import DataError
 from runctl.filekind import other_than_file
+from runctl.tasks.worldmodel import parts
 from runctl.tasks.worldmodel.encoding import Layout
 from runctl.tasks.worldmodel.games import Array
 from runctl.tasks.worldmodel.split import sides
@@ -55,13 +57,14 @@ def open(path: Path | str) -> Dataset:
     """Open an encoded dataset; raises DataError if it is absent, unfinished, damaged, or of a later format."""
     folder = Path(path)
     manifest = read_manifest(folder)
+    stored = parts.whole(folder, manifest)
     try:
         layout = Layout.from_manifest(manifest["layout"])
         games = tuple(
             GameEntry(game["start"], game["frames"], game["identity"], game["source"]) for game in manifest["games"]
         )
         frames = int(manifest["frames"])
-        size = (folder / FRAMES).stat().st_size
+        size = stored.stat().st_size
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / MANIFEST} is damaged: {error!r}", hint="encode again with --overwrite") from None
     except OSError as error:
@@ -72,7 +75,7 @@ def open(path: Path | str) -> Dataset:
             f"{folder / FRAMES} has {size} bytes, but its manifest says {frames} frames of {layout.record_bytes} bytes",
             hint="encode again with --overwrite",
         )
-    records = np.memmap(folder / FRAMES, np.uint8, mode="r", shape=(frames, layout.record_bytes))
+    records = np.memmap(stored, np.uint8, mode="r", shape=(frames, layout.record_bytes))
     return Dataset(folder, manifest, layout, games, records)
 
 

@@ -116,7 +116,7 @@ def encode(
             for row in part.read():
                 gathered.add(row)
             old_frames = gathered.frames
-            _gather(part, gathered, sources, stamps, encoding, workers or cpu_count(), max_games, progress, do)
+            gather(part, gathered, sources, stamps, encoding, workers or cpu_count(), max_games, progress, do)
             if not gathered.games:
                 part.discard()
             _check(gathered, sources, strict, part.path)
@@ -134,7 +134,7 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gather(
+def gather(
     part: Partial,
     gathered: Gathered,
     sources: Sequence[Source],

@@ -56,6 +56,10 @@ class Metrics:
         sums += [parts[name].double() * len(records) for name in self._parts]
         self._sums += torch.stack(sums)
 
+    def tensors(self) -> list[Tensor]:
+        """All that is summed up so far; what others have summed may be added to it."""
+        return [self._sums]
+
     def compute(self) -> dict[str, float]:
         """By the names of `metric_names.NAMES`; reads the device once."""
         values = self._sums.tolist()

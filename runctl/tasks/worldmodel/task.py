@@ -102,6 +102,9 @@ class _Metrics:
     def update(self, batch: Tensor) -> None:
         self._sums.update(self._sums.model(batch), batch)
 
+    def sums(self) -> list[Tensor]:
+        return self._sums.tensors()
+
     def compute(self) -> dict[str, float]:
         return self._sums.compute()
 

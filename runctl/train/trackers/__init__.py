@@ -44,6 +44,22 @@ class Trackers:
             guest.finish(outcome, timeout)
 
 
+class Silent(Trackers):
+    """Of a process that is not the first of several: the first one keeps the record."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log(self, row: dict[str, Any]) -> None:
+        pass
+
+    def status(self) -> dict[str, str]:
+        return {}
+
+    def finish(self, outcome: str, timeout: float = 30.0) -> None:
+        pass
+
+
 def start(config: RunConfig, effective: dict[str, Any], run: record.RunDir) -> Trackers:
     """The trackers that the config asks for. `effective` is the config as the run records it."""
     if config.tracking.wandb == "disabled":

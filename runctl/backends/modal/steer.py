@@ -1,0 +1,168 @@
+"""Steer a run on Modal from any machine with its token: ask for its end, find it by name or id, find what nobody
+knows of any more."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from runctl import record
+from runctl.backends.modal import client as clients
+from runctl.backends.modal import copies, ids, look
+from runctl.backends.modal.client import Where
+from runctl.backends.modal.plan import CHANNEL
+from runctl.errors import UsageError
+from runctl.light import dataclass
+
+
+def request_stop(run: record.RunDir, how: str) -> None:
+    """Ask for a run's end: `gently` by a word to its container, which then saves; `cancel` by Modal, which interrupts
+    it, and its grace is what Modal gives; `now` ends its app. Raises ProviderError."""
+    modal, known = clients.load(), ids.read(run)
+    client = clients.connect()
+    environment = known.get("environment")
+    said = {"schema_version": record.SCHEMA_VERSION, "time": time.time(), "by": _user(), "how": how}
+    ids.update(run, asked=said)
+
+    def ask() -> None:
+        if how == "gently":
+            channel = modal.Dict.from_name(CHANNEL, environment_name=environment, create_if_missing=True, client=client)
+            channel.put(known["launch"], json.dumps(said))
+        elif how == "cancel":
+            modal.FunctionCall.from_id(known["call"], client=client).cancel()
+        else:
+            modal.App.lookup(known["app"], client=client, environment_name=environment).stop()
+
+    clients.ask(ask)
+
+
+def stream(run: record.RunDir) -> Iterator[str]:
+    """What the containers of a run's call print, from its beginning, until the call is over. Raises ProviderError."""
+    modal, known = clients.load(), ids.read(run)
+    client = clients.connect()
+    try:
+        for entry in modal.FunctionCall.from_id(known["call"], client=client).logs.stream():
+            yield str(entry.message)
+    except Exception as error:
+        raise clients.told(error) from None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run that is known to Modal: its ids, and its place on the volume."""
+
+    name: str
+    known: dict[str, Any]
+    place: Where
+
+
+def find(word: str, place: Where) -> Found:
+    """A run by its name, by its app's id or by its call's id. Raises UsageError where there is none on the volume."""
+    client = clients.connect()
+    volume = copies.volume_of(place, client)
+    modal = clients.load()
+    name = word
+    if word.startswith("ap-"):
+        tags = clients.ask(lambda: modal.App.lookup(word, client=client, environment_name=place.environment).get_tags())
+        name = str(tags.get("runctl.run") or "")
+        if not name:
+            raise UsageError(f"{word} is no run of runctl's", hint="its app has no tag runctl.run")
+    if word.startswith("fc-"):
+        name = clients.ask(lambda: _of_call(volume, word))
+    where = Where(record.check_name(name), place.volume, place.environment)
+    known = clients.ask(lambda: _known(modal, volume, where, client))
+    if not known:
+        hint = "modal.volume in runctl.yaml names the volume; or --volume"
+        raise UsageError(f"no run '{name}' on the volume '{place.volume}'", hint=hint)
+    return Found(name, known, where)
+
+
+def bring(found: Found, run: record.RunDir) -> None:
+    """Make the folder of a run that was launched elsewhere: its run.json, its ids; the rest comes with a look."""
+    client = clients.connect()
+    volume = copies.volume_of(found.place, client)
+    about = clients.ask(lambda: copies.get(volume, f"{found.place.folder}/run.json"))
+    diff = clients.ask(lambda: copies.get(volume, f"{found.place.folder}/code.diff"))
+    run.path.mkdir(parents=True)
+    if diff is not None:
+        record.write_text(run.code_diff, diff.decode(errors="replace"))
+    record.write_json(run.remote, found.known)
+    record.write_text(run.run, (about or b"{}").decode(errors="replace"))
+
+
+def _of_call(volume: Any, call: str) -> str:
+    """The run whose newest call it is."""
+    for entry in volume.listdir("/runs"):
+        name = entry.path.rstrip("/").rpartition("/")[2]
+        if look.read_object(copies.get(volume, f"runs/{name}/remote.json")).get("call") == call:
+            return str(name)
+    raise UsageError(f"no run on the volume has the call {call}", hint="name the run, or its app (ap-…)")
+
+
+def _known(modal: Any, volume: Any, where: Where, client: Any) -> dict[str, Any]:
+    """The ids of a run: as its launcher left them, else by its app's tags and its container's word."""
+    if copies.get(volume, f"{where.folder}/run.json") is None:
+        return {}
+    known = look.read_object(copies.get(volume, f"{where.folder}/remote.json"))
+    attempts = sorted(
+        {int(path.split("/")[1]) for path in copies.listing(volume, where.folder) if path.startswith("attempts/")}
+    )
+    newest = attempts[-1] if attempts else 1
+    claim = look.read_object(copies.get(volume, f"{where.folder}/attempts/{newest}/claim.json"))
+    if known.get("launch") and known.get("launch") == claim.get("launch"):
+        return {**known, "phase": "launched"}
+    app = look.by_name(where.run, where.environment, client)
+    found = look.call_of(modal, app, {"environment": where.environment}, client) if app else None
+    about = {
+        "schema_version": 1,
+        "backend": "modal",
+        "launch": claim.get("launch"),
+        "attempt": newest,
+        "time": time.time(),
+    }
+    about |= {"volume": where.volume, "environment": where.environment, "app": app, "launcher": None}
+    if found is None:
+        return {**about, "phase": "launching"}
+    return {**about, "function": found[0], "call": found[1], "phase": "launched"}
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A living app of runctl's: of a run that no record here knows, or whose record says that it has ended."""
+
+    app: str
+    run: str
+    why: str
+
+
+def strays(runs: dict[str, record.RunDir], environment: str | None) -> list[Stray]:
+    """The living apps that no run here accounts for. Raises ProviderError."""
+    client = clients.connect()
+    found = []
+    for app, tags in clients.ask(lambda: look.living(environment, client), 3 * clients.SECONDS):
+        name = tags["runctl.run"]
+        run = next((one for key, one in runs.items() if key == name or name.startswith(key[:50])), None)
+        known = ids.read(run) if run is not None else {}
+        if run is None:
+            found.append(Stray(app, name, "no run here has this name"))
+        elif known.get("app") != app:
+            found.append(Stray(app, name, f"the run's app is {known.get('app') or 'not known'}"))
+        elif known.get("phase") in ("closed", "failed"):
+            found.append(Stray(app, name, "the run has ended"))
+    return found
+
+
+def end(app: str, environment: str | None) -> None:
+    """Stop an app. Raises ProviderError."""
+    modal, client = clients.load(), clients.connect()
+    clients.ask(lambda: modal.App.lookup(app, client=client, environment_name=environment).stop())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "somebody"
