@@ -299,7 +299,8 @@ def test_wrong_cards_end_in_one_message(project: Path, runctl: Runctl) -> None:
     runctl("card", "new", "configs/run.yaml")
     assert "is there already" in runctl("card", "new", "configs/run.yaml", code=2).stderr
     assert "did you mean 'run'" in runctl("card", "show", "rnu", code=2).stderr
-    assert "no run 'nil'" in runctl("card", "new", "configs/run.yaml", "--name", "x", "--baseline", "nil", code=2).stderr
+    unknown = runctl("card", "new", "configs/run.yaml", "--name", "x", "--baseline", "nil", code=2)
+    assert "no run 'nil'" in unknown.stderr
     path = project / "runcards" / "run.md"
     before = path.read_text()
     path.write_text(before.replace("<!-- /runctl:model -->", ""))

@@ -129,7 +129,9 @@ class Training(Section):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
         None, description="of every random choice; null: 0"
     )
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(None, description="CPU threads of a process; null: all cores")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="CPU threads of a process; null: all cores"
+    )
     processes: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="that share each batch on one machine; null: one for each GPU of compute.gpu, else 1"
     )

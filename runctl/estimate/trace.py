@@ -174,7 +174,7 @@ class Rehearsal(loop.Loop):
         self.timing = Timing()
         self.rate: Any = SimpleNamespace(add=lambda windows: None)
         beat = SimpleNamespace(beat=lambda: self.say("optimizer", ""))
-        self.ranks = Alone()
+        self.ranks: Any = Alone()
         self.loss = self.ranks.wrap(self.job)
         self.place: Any = SimpleNamespace(device=device, heartbeat=beat, ranks=self.ranks)
         self.held_out = windows[: training.batch_size]
