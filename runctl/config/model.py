@@ -17,6 +17,8 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_bytes)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 def _preferred(value: Any) -> Any:
     """Several GPUs in order of preference, as a list or as one text."""
     if isinstance(value, list):

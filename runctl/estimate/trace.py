@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -175,7 +175,7 @@ class Rehearsal(loop.Loop):
         self.rate: Any = SimpleNamespace(add=lambda windows: None)
         beat = SimpleNamespace(beat=lambda: self.say("optimizer", ""))
         self.ranks: Any = Alone()
-        self.loss = self.ranks.wrap(self.job)
+        self.loss = self.ranks.wrap(cast(Any, self.job))
         self.place: Any = SimpleNamespace(device=device, heartbeat=beat, ranks=self.ranks)
         self.held_out = windows[: training.batch_size]
 
