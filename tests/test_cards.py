@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -311,3 +312,33 @@ def test_wrong_cards_end_in_one_message(project: Path, runctl: Runctl) -> None:
     assert "EX104" in runctl("preflight", "configs/run.yaml", code=1).stdout
     path.unlink()
     assert "EX104" in runctl("preflight", "configs/run.yaml", code=1).stdout
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to sign a commit with")
+def test_a_signature_names_the_git_identity_the_commit_and_who_signed_it(project: Path, runctl: Runctl) -> None:
+    """And code that changed since is a warning, not a void signature."""
+    key = project.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (project.parent / "allowed").write_text(f"ada@lab {key.with_suffix('.pub').read_text()}")
+    (project / "train.py").write_text("print(1)\n")
+    path = config(project, "run", more=card_of("run"))
+    for command in (
+        ["init", "-q"],
+        ["config", "user.name", "Ada"],
+        ["config", "user.email", "ada@lab"],
+        ["config", "gpg.format", "ssh"],
+        ["config", "user.signingkey", str(key)],
+        ["config", "gpg.ssh.allowedSignersFile", str(project.parent / "allowed")],
+        ["add", "-A"],
+        ["commit", "-q", "-S", "-m", "first"],
+    ):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    agreed(runctl, project, "run")
+    (signature,) = json.loads(runctl("card", "show", "run", "--json").stdout)["card"]["contract"]["signatures"]
+    assert signature["identity"] == "Ada <ada@lab>"
+    assert signature["code_signed_by"] == "ada@lab"
+    assert len(signature["code"]) == 40
+    assert "EX103" not in runctl("preflight", path, "--select", "EX103").stdout
+    (project / "train.py").write_text("print(2)\n")
+    assert "signed before the code changed: train.py" in runctl("preflight", path, "--select", "EX103").stdout
+    runctl("launch", path, "--dry-run", "--set", "training.threads=1", code=4)

@@ -69,6 +69,7 @@ class Signature(Section):
     comment: str | None = None
     identity: str | None = Field(None, description="the git identity of who signed")
     code: str | None = Field(None, description="the commit that was checked out")
+    code_signed_by: str | None = Field(None, description="who signed that commit, where its signature is good")
 
 
 class Entry(Section):

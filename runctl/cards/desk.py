@@ -121,6 +121,7 @@ def sign(name: str, by: str, verdict: Verdict, comment: str | None) -> Read:
         "comment": comment,
         "identity": identity(found.project.root),
         "code": code_version.read(found.project.root).commit,
+        "code_signed_by": commit_signer(found.project.root),
     }
     entry = {key: value for key, value in entry.items() if value is not None}
     signed = [one.model_dump(mode="json") for one in found.card.contract.signatures]
@@ -211,20 +212,24 @@ def now() -> str:
 
 def identity(folder: Path) -> str | None:
     """Who git says is here: `Name <mail>`; None where it does not know."""
-    found = []
-    for key in ("user.name", "user.email"):
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), "config", key],
-                capture_output=True,
-                text=True,
-                timeout=_GIT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        found.append(done.stdout.strip())
-    return f"{found[0]} <{found[1]}>" if all(found) else None
+    name, mail = _git(folder, "config", "user.name"), _git(folder, "config", "user.email")
+    return f"{name} <{mail}>" if name and mail else None
+
+
+def commit_signer(folder: Path) -> str | None:
+    """Who signed the commit that is checked out; None where it has no signature that git calls good."""
+    verdict, _, signer = (_git(folder, "log", "-1", "--format=%G? %GS") or "").partition(" ")
+    return signer or None if verdict in ("G", "U") else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails."""
+    git = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def someone() -> str:

@@ -102,7 +102,7 @@ def told(error: BaseException) -> BaseException:
     words = said(error)
     if isinstance(error, errors.AuthError):
         return ProviderError(f"Modal does not take this machine's token: {words}", hint="modal token new")
-    if isinstance(error, errors.ConnectionError | OSError):
+    if isinstance(error, errors.ConnectionError | ConnectionError | TimeoutError):
         return ProviderError(f"Modal cannot be reached: {words}", hint="is this machine online? see status.modal.com")
     if isinstance(error, errors.ImageBuildError):
         return ProviderError(f"the image could not be built: {words}", hint="modal.packages in runctl.yaml")

@@ -46,11 +46,9 @@ def refresh(run: record.RunDir, seconds: float = clients.SECONDS, *, fresh_secon
     last = _asked.get(str(run.path))
     if last is not None and time.monotonic() - last < fresh_seconds:
         return
-    if (
-        known["phase"] == "launching"
-        and evidence.life(evidence.from_json(known.get("launcher"))) is evidence.Life.ALIVE
-    ):
-        return
+    launcher = evidence.life(evidence.from_json(known.get("launcher")))
+    if known["phase"] == "launching" and launcher not in (evidence.Life.DEAD, evidence.Life.REBOOTED):
+        return  # it goes on, or nobody here can tell
     end = time.monotonic() + seconds
     try:
         client = clients.connect(seconds)

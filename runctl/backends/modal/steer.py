@@ -22,6 +22,9 @@ def request_stop(run: record.RunDir, how: str) -> None:
     """Ask for a run's end: `gently` by a word to its container, which then saves; `cancel` by Modal, which interrupts
     it, and its grace is what Modal gives; `now` ends its app. Raises ProviderError."""
     modal, known = clients.load(), ids.read(run)
+    if not known.get("call"):
+        hint = "end the launch itself, with Ctrl-C; what it leaves is taken back by: runctl status"
+        raise UsageError(f"{run.name} is still being sent to Modal", hint=hint)
     client = clients.connect()
     environment = known.get("environment")
     said = {"schema_version": record.SCHEMA_VERSION, "time": time.time(), "by": _user(), "how": how}
@@ -125,7 +128,8 @@ def _known(modal: Any, volume: Any, where: Where, client: Any) -> dict[str, Any]
     }
     about |= {"volume": where.volume, "environment": where.environment, "app": app, "launcher": None}
     if found is None:
-        return {**about, "phase": "launching"}
+        hint = "try again in a moment; if its launcher is gone, its own machine's runctl status takes it back"
+        raise UsageError(f"{where.run} is being launched or resumed just now, and has no call yet", hint=hint)
     return {**about, "function": found[0], "call": found[1], "phase": "launched"}
 
 
