@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from runctl.train.ranks import Group
 JOB = Path(__file__).parent / "ddp_job.py"
 ENDED = ("succeeded", "failed", "stopped")
 TOLERANCE = 1e-6  # relative: fp32 sums in another grouping
-SLOW = 90.0  # seconds, for a machine that is busy with other tests
+SLOW = 180.0  # seconds, for a machine that is busy with other tests
 
 CONFIG = """
 name: tiny
@@ -261,6 +262,24 @@ def test_pieces_of_a_batch_are_all_its_windows_once_and_the_empty_ones_count_not
         assert torch.equal(counted, part)
         assert all(len(piece) for piece, _ in pieces)  # each makes its pass, since the others wait for its gradients
         assert max(count for _, count in pieces) - min(count for _, count in pieces) <= 1
+
+
+def test_only_the_last_pass_of_a_step_shares_the_gradients(tmp_path: Path) -> None:
+    attempt = record.RunDir(tmp_path).attempt(1)
+    group = Group(Seat(0, 2), attempt, presence.Mark(attempt, 0))
+    apart: list[str] = []
+
+    @contextmanager
+    def no_sync() -> Iterator[None]:
+        apart.append("began")
+        yield
+        apart.append("ended")
+
+    group._wrapped = SimpleNamespace(no_sync=no_sync)
+    with group.passing(last=False):
+        assert apart == ["began"]
+    with group.passing(last=True):
+        assert apart == ["began", "ended"]
 
 
 def test_a_record_outweighs_what_a_process_did_afterwards(tmp_path: Path) -> None:

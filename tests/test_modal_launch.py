@@ -205,3 +205,18 @@ def test_a_pushed_dataset_is_what_the_container_trains_on_and_its_output_is_stre
     assert (found["state"], found["step"]) == ("succeeded", 40)
     assert "data/small" in found["data_source"]
     assert "frames.bin" not in " ".join(name for name in scene.files() if name.startswith("runs/"))
+
+
+def test_the_gpu_that_was_given_is_on_record_and_decides_the_price(scene: Scene, plane: Plane) -> None:
+    """There is none here, so the trainer ends before its first step, in each container that it is given."""
+    plane.set(upgrade={"H100": "H200"}, busy={"B200"})
+    gpus = ", gpu: [B200, H100], cpu: 2, memory: 4GiB"
+    launched = scene.do("launch", scene.config(compute=gpus, retries=0), "--detach")
+    assert launched.code == 6, launched
+    asked = plane.ledger.of("FunctionCreate")[0].fields()["function_data"]["ranked_functions"]
+    assert [one["function"]["resources"]["gpu_config"]["gpu_type"] for one in asked] == ["B200", "H100"]
+    container = json.loads(scene.files()["runs/job/attempts/1/container.json"])
+    assert container["gpus"] == ["NVIDIA H200, 143771 MiB"]
+    assert scene.status()["state"] == "failed"
+    (cost,) = scene.remote()["costs"]
+    assert (cost["given"], cost["charged"]) == ("NVIDIA H200", "H100")
