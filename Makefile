@@ -5,14 +5,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_PROGRESS_BAR ?= off
 
-.PHONY: demo test check bench docs lock clean
+.PHONY: demo test test-all check bench docs lock clean
 
 ## demo: the main job end to end on simulated games (about 3 minutes on 2 cores, installation included)
 demo: $(VENV)/.train
 	@PATH="$(abspath $(BIN)):$$PATH" sh demo.sh
 
-## test: everything, in parallel
+## test: everything but what takes minutes by itself, in parallel (about 10 minutes on 2 cores)
 test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
+
+## test-all: also what is marked slow: every trouble on the loopback plane of Modal, programs of one's own with torch
+test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 ## check: format, lint, types (generated pages are checked by the tests)

@@ -69,6 +69,7 @@ def test_lines_have_the_second_in_which_they_were_written(project: Path) -> None
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in shown)
     between = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at["late"]))
     assert runctl("logs", "run", "--raw", "--since", between).stdout == "late\n"
+    between = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at["early"] + 1))
     assert runctl("logs", "run", "--raw", "--until", between).stdout == "early\n"
     assert run.attempt(1).log.read_text() == "early\nlate\n"  # the stream itself is as it was written
 

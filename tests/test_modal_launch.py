@@ -14,10 +14,9 @@ pytest.importorskip("modal", reason="the modal extra is not installed: pip insta
 from modal_scene import SECRET, Scene
 from plane import Plane, box
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(box.best_way() == "links", reason="no namespaces here: /vol cannot be given to a container"),
-]
+pytestmark = pytest.mark.skipif(
+    box.best_way() == "links", reason="no namespaces here: /vol cannot be given to a container"
+)
 
 
 @pytest.fixture
@@ -134,6 +133,7 @@ def test_a_run_lives_through_preemption_a_kill_a_stop_and_a_resume_from_another_
     assert len(plane.world.apps) == 2
 
 
+@pytest.mark.slow
 def test_a_failure_that_another_container_cannot_cure_is_told_and_not_paid_for_twice(
     scene: Scene, plane: Plane
 ) -> None:
@@ -150,6 +150,7 @@ def test_a_failure_that_another_container_cannot_cure_is_told_and_not_paid_for_t
     assert scene.living() == []
 
 
+@pytest.mark.slow
 def test_an_attempt_that_reaches_its_timeout_goes_on_in_the_next_container(scene: Scene, plane: Plane) -> None:
     plane.set(timeout_scale=0.02)
     launched = scene.do("launch", scene.config(steps=100000, every=20, timeout="15m", retries=1), "--detach")
@@ -166,6 +167,7 @@ def test_an_attempt_that_reaches_its_timeout_goes_on_in_the_next_container(scene
 
 
 @pytest.mark.parametrize("whom", ["entrypoint", "everybody"])
+@pytest.mark.slow
 def test_a_call_that_is_cancelled_from_outside_saves_and_is_called_stopped(
     scene: Scene, plane: Plane, whom: str
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_call_that_is_cancelled_from_outside_saves_and_is_called_stopped(
     assert scene.living() == []
 
 
+@pytest.mark.slow
 def test_a_pushed_dataset_is_what_the_container_trains_on_and_its_output_is_streamed(
     scene: Scene, plane: Plane
 ) -> None:
@@ -207,6 +210,7 @@ def test_a_pushed_dataset_is_what_the_container_trains_on_and_its_output_is_stre
     assert "frames.bin" not in " ".join(name for name in scene.files() if name.startswith("runs/"))
 
 
+@pytest.mark.slow
 def test_the_gpu_that_was_given_is_on_record_and_decides_the_price(scene: Scene, plane: Plane) -> None:
     """There is none here, so the trainer ends before its first step, in each container that it is given."""
     plane.set(upgrade={"H100": "H200"}, busy={"B200"})

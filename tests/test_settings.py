@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,8 @@ def required(field: FieldInfo) -> bool:
 
 def some(cls: type[Settings], name: str) -> object:
     """A value that a field takes."""
-    for value in ["x", *reversed(ODD)]:
+    meant = get_args(cls.model_fields[name].annotation)  # of a Literal, its words
+    for value in ["x", *reversed(ODD), *meant]:
         with contextlib.suppress(Doubt, ValueError, TypeError, OverflowError):
             return _check(cls, name)(value)
     raise AssertionError(f"{cls.__name__}.{name} takes nothing")

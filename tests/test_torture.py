@@ -28,7 +28,6 @@ from runctl.status import reading
 from runctl.supervisor import ending
 
 
-@pytest.mark.slow
 def test_eight_faults_leave_true_statuses_and_the_losses_of_an_unbroken_run(tmp_path: Path) -> None:
     argv = [
         sys.executable,

@@ -70,7 +70,7 @@ def backend_of(run: record.RunDir) -> str:
 def load(run: record.RunDir) -> Records:
     """The small files of a run. The events of an attempt that has its exit record are not needed, and not read."""
     content = record.read_json(run.run)
-    attempts = [attempt for attempt in run.attempts() if _used(attempt)]
+    attempts = [attempt for attempt in run.attempts() if _used(attempt)] or _told(run)
     remote = record.read_json(run.remote)
     damage = "" if isinstance(content, dict) else record.damage(run.run)
     data = {**(content if isinstance(content, dict) else {}), "name": run.name}
@@ -136,6 +136,14 @@ def identities(records: Records) -> tuple[evidence.Identity | None, evidence.Ide
         evidence.from_json(begun.get("supervisor") if begun else None) or evidence.from_json(records.lock),
         evidence.from_json(trainer.get("trainer")) if trainer else None,
     )
+
+
+def _told(run: record.RunDir) -> list[record.Attempt]:
+    """Attempts whose folders have lost their files, but that the events tell of, or a supervisor that took the lock."""
+    if isinstance(record.read_json(run.lock), dict):
+        return run.attempts()
+    numbers = {row.get("attempt") for row in record.read_lines(run.events)}
+    return [attempt for attempt in run.attempts() if attempt.number in numbers]
 
 
 def _used(attempt: record.Attempt) -> bool:
