@@ -344,3 +344,8 @@ def test_short_secrets_without_quotes_are_not_kept(line: str, secret: bool) -> N
     assert (line not in code_version.without_secrets(f"name: x\n{line}\n")) is secret
     code = f"--- a/m.py\n+++ b/m.py\n+{line}\n"
     assert not secret or "'" in line or line.startswith("export") or line in code_version._clean(code)
+
+
+def test_colons_in_what_was_given_become_no_pictures(project: Path) -> None:
+    done = runctl("wait", "nothing", "--until", "step:x")
+    assert "--until step:x: no such thing" in done.stderr

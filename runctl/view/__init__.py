@@ -32,7 +32,7 @@ def out() -> Console:
 
     from runctl.view.console import PlainConsole
 
-    return PlainConsole(theme=Theme(STYLES), highlight=False, soft_wrap=not sys.stdout.isatty())
+    return PlainConsole(theme=Theme(STYLES), highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
 @cache
@@ -42,7 +42,9 @@ def err() -> Console:
 
     from runctl.view.console import PlainConsole
 
-    return PlainConsole(theme=Theme(STYLES), highlight=False, stderr=True, soft_wrap=not sys.stderr.isatty())
+    return PlainConsole(
+        theme=Theme(STYLES), highlight=False, emoji=False, stderr=True, soft_wrap=not sys.stderr.isatty()
+    )
 
 
 def say(text: str) -> None:
