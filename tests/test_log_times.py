@@ -124,7 +124,7 @@ def test_moments_are_read_as_people_write_them() -> None:
 
 def test_following_goes_on_over_a_restart_and_ends_with_the_state(project: Path) -> None:
     run = program(project, DIES_ONCE, compute={"retries": 1})
-    with supervised(run, backoff=1.0):
+    with supervised(run, backoff=5.0):
         done = runctl("logs", "-f", "run")
         raw = runctl("logs", "-f", "run", "--attempt", "1", "--raw")
     lines = done.stdout.splitlines()

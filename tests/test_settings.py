@@ -48,7 +48,7 @@ def required(field: FieldInfo) -> bool:
 def some(cls: type[Settings], name: str) -> object:
     """A value that a field takes."""
     meant = get_args(cls.model_fields[name].annotation)  # of a Literal, its words
-    for value in ["x", *reversed(ODD), *meant]:
+    for value in ["x", "a" * 64, 1, *reversed(ODD), *meant]:
         with contextlib.suppress(Doubt, ValueError, TypeError, OverflowError):
             return _check(cls, name)(value)
     raise AssertionError(f"{cls.__name__}.{name} takes nothing")
