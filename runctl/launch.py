@@ -10,16 +10,14 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runctl import __version__, backends, code_version, evidence, logs, preflight, purse, record, rules, status
+from runctl import __version__, backends, code_version, logs, preflight, purse, record, rules, status
 from runctl import config as configs
 from runctl import project as projects
 from runctl.errors import ConfigError, Exit, Problem, RefusedError, RunFailed, UsageError, WaitTimeout, of_place
@@ -29,7 +27,7 @@ from runctl.light import asdict, dataclass, is_dataclass, replace
 from runctl.masking import known as secrets_of
 from runctl.masking import library, spans
 from runctl.notices import targets
-from runctl.supervisor import room
+from runctl.starting import uninterrupted, write_start
 from runctl.units import format_duration
 
 _LOOK_SECONDS = 0.1
@@ -246,52 +244,6 @@ def failure(run: record.RunDir, found: status.RunStatus) -> RunFailed:
         hint=hint if isinstance(hint, str) else None,
         run=run.name,
     )
-
-
-def write_start(
-    folder: Path,
-    *,
-    from_step: int,
-    checkpoint: dict[str, Any] | None,
-    code: dict[str, Any] | None,
-    more: dict[str, Any] | None = None,
-) -> None:
-    """start.json in an attempt's folder: who asked for it, when, from which checkpoint and with what changed config
-    (`more`); and room for its end."""
-    own = evidence.identify()
-    entry = {
-        "schema_version": record.SCHEMA_VERSION,
-        "time": time.time(),
-        "launcher": own.to_json() if own else None,
-        "from_step": from_step,
-        "checkpoint": checkpoint,
-        "code": code,
-    }
-    record.write_json(folder / "start.json", entry | (more or {}))
-    room.reserve(folder)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and its like for a short while; the first of them arrives right after. May be nested.
-
-    Why handlers and not a signal mask: a mask covers one thread, and would be inherited by what is started here.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda got, frame: arrived.append(got))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
 
 
 def _claim(plan: Plan, code: code_version.CodeVersion) -> record.RunDir:

@@ -19,7 +19,8 @@ from runctl import project as projects
 from runctl.changes import Change
 from runctl.errors import Problem, RefusedError, RunctlError, UsageError, of_place
 from runctl.guards.watch import listed
-from runctl.launch import Refused, plain, uninterrupted, write_start
+from runctl.launch import Refused, plain
+from runctl.starting import uninterrupted, write_start
 from runctl.supervisor.summary import checkpoints, damaged, spent_seconds
 from runctl.units import counted, format_usd
 

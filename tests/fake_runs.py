@@ -13,7 +13,7 @@ from typing import Any
 
 from runctl import evidence, record, status
 from runctl.backends import local
-from runctl.launch import write_start
+from runctl.starting import write_start
 
 FAKE = str(Path(__file__).parent / "fake_trainer.py")
 _PATIENCE_SECONDS = 20.0

@@ -24,7 +24,7 @@ from fake_runs import clean, events, in_state, pids, supervised, until
 from runctl import config as configs
 from runctl import placeholders, record, status
 from runctl.errors import ConfigError
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor import kept, starting
 
 ROOT = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from runctl import config as configs
 from runctl import record, why
 from runctl.config import RunConfig
 from runctl.errors import RunctlError
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.train import leader, presence, sharing
 from runctl.train.presence import Seat
 from runctl.train.ranks import Group

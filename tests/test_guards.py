@@ -19,7 +19,7 @@ from runctl.guards import listing
 from runctl.guards.defaults import Known
 from runctl.guards.evaluate import Guard, Moment
 from runctl.guards.watch import Watch
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor.verdict import ENDED, Stop, judge
 
 NAN, INF = float("nan"), float("inf")

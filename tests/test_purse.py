@@ -18,7 +18,7 @@ from fake_runs import in_state, make, supervised, until
 from runctl import project as projects
 from runctl import prune, purse, record, resume, status
 from runctl.errors import RefusedError, UsageError
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor.verdict import ENDED
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ import tiny_job
 from fake_runs import in_state, pids, supervised, until
 
 from runctl import record
-from runctl.launch import write_start
+from runctl.starting import write_start
 
 
 def trained(project: Path, *, freeze: bool) -> record.RunDir:

@@ -12,7 +12,7 @@ from pathlib import Path
 from fake_runs import alive, events, in_state, make, pids, supervised, until
 
 from runctl import page, record, status, stop
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor import ending, restarts
 from runctl.supervisor.verdict import Verdict
 

@@ -13,7 +13,7 @@ from fake_runs import alive, events, in_state, make, pids, supervised, until
 
 from runctl import backends, record, status, stop, why
 from runctl import config as configs
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor import failures
 
 ENDED = ("succeeded", "failed", "stopped", "killed")

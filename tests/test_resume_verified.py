@@ -14,7 +14,7 @@ from fake_runs import in_state, make, pids, supervised, until
 
 from runctl import config as configs
 from runctl import page, record, status
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor import verifying
 
 TINY = str(Path(__file__).parent / "tiny_job.py")

@@ -13,7 +13,7 @@ from fake_runs import events, in_state, make, pids, supervised, until
 from test_launch import runctl
 
 from runctl import page, record
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.status import fold, load
 from runctl.status.reading import weigh
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from test_launch import runctl
 
 from runctl import page, record
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.view import runs
 
 

@@ -16,7 +16,7 @@ import pytest
 from fake_runs import alive, events, in_state, make, pids, supervised, until
 
 from runctl import evidence, record
-from runctl.launch import write_start
+from runctl.starting import write_start
 from runctl.supervisor import supervise
 from runctl.supervisor.verdict import Stop, judge, judge_lost
 

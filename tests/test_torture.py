@@ -22,8 +22,8 @@ from tortured.scene import Scene
 from runctl import config as configs
 from runctl import record, resume, status
 from runctl.backends import local
-from runctl.launch import write_start
 from runctl.light import replace
+from runctl.starting import write_start
 from runctl.status import reading
 from runctl.supervisor import ending
 

@@ -19,12 +19,12 @@ def start_and_follow(
 ) -> None:
     """Start a run; return at once (`no_wait`) or after its first step (`detach`), else follow it to its end.
     Ctrl-C before the start leaves nothing; after it, the run goes on, and that is said."""
-    from runctl import launch, view, wait
+    from runctl import launch, starting, view, wait
     from runctl.view import runs
 
     run: RunDir | None = None
     try:
-        with launch.uninterrupted():
+        with starting.uninterrupted():
             run = start()
         if no_wait:
             _print_name(run, f"[name]{run.name}[/name] is on its way. See: runctl status {run.name}", as_json)
