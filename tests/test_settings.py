@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runctl.cards.contract import Contract
 from runctl.config import RunConfig, to_effective
 from runctl.config.every import Every
 from runctl.config.model import Section
@@ -23,6 +24,7 @@ ODD = [
     "5m", "500 steps", "1 epoch", "never", "64GiB", "78.3M", "mamba2", "bf16", "cuda", "\ud800", "é", "0", "1e3", b"x",
     [], ["a"], [1], {}, {"a": "b"}, {"steps": 5}, {"steps": 5, "epochs": 1}, [{"when": "loss > 1"}], (1,), 1j,
 ]  # fmt: skip
+assert Contract  # its sections are tried as well, whatever else this process has imported
 SECTIONS = sorted({*Settings.__subclasses__(), *Section.__subclasses__()} - {Section}, key=lambda cls: cls.__name__)
 
 

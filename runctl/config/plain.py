@@ -13,6 +13,7 @@ Check = Callable[[Any], Any]
 _EXACT = 1 << 53  # beyond it a whole number may not be a float exactly
 _HARMLESS = {"description", "default_factory", "examples", "json_schema_extra", "allow_inf_nan"}
 _BOUNDS = {"ge", "gt", "le", "lt"}
+_LENGTHS = {"min_length", "max_length"}
 
 
 class Doubt(Exception):
@@ -47,6 +48,8 @@ def check(annotation: Any, words: Mapping[str, Any], section: Callable[[Any], Ch
         return _one_of(arguments)
     if origin is list and set(words) <= {*_HARMLESS, "min_length"}:
         return _list(check(arguments[0], {}, section), words.get("min_length", 0))
+    if annotation is str and set(words) <= _HARMLESS | _LENGTHS:
+        return _sized(words.get("min_length", 0), words.get("max_length", float("inf")))
     if annotation in (int, float) and set(words) <= _HARMLESS | _BOUNDS:
         return _number(annotation, words)
     if not set(words) <= _HARMLESS:
@@ -83,7 +86,7 @@ def _optional(found: Check) -> Check:
 
 def _one_of(words: tuple[Any, ...]) -> Check:
     def judge(value: Any) -> Any:
-        if type(value) is str and value in words:
+        if type(value) in (str, int) and any(value == word and type(value) is type(word) for word in words):
             return value
         raise Doubt
 
@@ -110,6 +113,15 @@ def _text(value: Any) -> Any:
     if type(value) is str and (value.isascii() or value.encode("utf-8")):  # half a surrogate pair is a ValueError
         return value
     raise Doubt
+
+
+def _sized(least: int, most: float) -> Check:
+    def judge(value: Any) -> Any:
+        if type(value) is str and least <= len(value) <= most:
+            return _text(value)
+        raise Doubt
+
+    return judge if least or most < float("inf") else _text
 
 
 def _truth(value: Any) -> Any:
