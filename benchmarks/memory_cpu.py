@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -97,20 +96,17 @@ def step(row: tuple) -> dict[str, object]:
 def whole(row: tuple) -> dict[str, object]:
     """The highest of a whole run, as measured and as `runctl estimate` has it."""
     from runctl.tasks.worldmodel import task
-    from runctl.train.loop import Loop
+    from runctl.train.control import Control
+    from runctl.train.heartbeat import Heartbeat
+    from runctl.train.loop import Loop, Place
+    from runctl.train.trackers import start
 
     wanted = config(row, data=Data(simulate=Simulate(games=4, seconds=10)), checkpoint=Checkpoint(every=Every(steps=1)))
     with tempfile.TemporaryDirectory() as folder:
         run, device = record.RunDir(Path(folder)), torch.device("cpu")
-        said = {name: lambda *_, **__: None for name in ("beat", "phase", "update", "now")}
-        place = SimpleNamespace(
-            run=run,
-            attempt=1,
-            device=device,
-            heartbeat=SimpleNamespace(**said),
-            control=SimpleNamespace(stopping=False, check=lambda: None, take_save_request=lambda: False),
-            trackers=SimpleNamespace(log=lambda row: None, status=dict),
-        )
+        files = run.attempt(1)
+        files.path.mkdir(parents=True)
+        place = Place(run, 1, device, Control(), Heartbeat(files), start(wanted, {}, run))
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             job = task.build(wanted, project=Path(folder), run=run, device=device, report=lambda message: None)
             loop = Loop(job, wanted, place)
@@ -139,13 +135,14 @@ def named(row: tuple) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="also write the rows here")
+    parser.add_argument("--runs", action="store_true", help="only the whole runs, not the single steps")
     options = parser.parse_args()
     torch.set_num_threads(1)
     trace.trace(config(ROWS[0]), sample=SAMPLE, brief=True)  # the first trace loads torch's meta operations
     print("width layers    K chunk batch precision acc again |  measured      step  evaluate | weights  gradients"
           " optimizer activations | trace s")  # fmt: skip
     worst, steps, runs = 0.0, [], []
-    for row in ROWS:
+    for row in () if options.runs else ROWS:
         found = step(row)
         off = found["categories"]
         print(f"{named(row)} | {found['measured'] / 2**20:7.1f} M {found['step']:+8.3%} {found['evaluate']:+8.3%} | "
