@@ -135,11 +135,11 @@ def of_resume(run: record.RunDir, content: Mapping[str, Any], step: int | None, 
         return Claim(run.path.parent.parent, None, 0.0, what)
     project = projects.load(run.path.parent.parent / projects.FILE)
     root, found = project.root, read(project)
-    if found is None or rate is None:
+    if rate is None:
         return Claim(root, found, None, what)
     usd = rate * spending.of_attempts(run, False, time.time()).seconds / 3600
     likely = remaining(content, min(1.0, step / total) if step is not None and total else None, usd)
-    if not found.holds(likely):
+    if found is not None and not found.holds(likely):
         raise RefusedError(found.overdrawn(likely, what), hint=found.hint)
     return Claim(root, found, likely, what)
 
@@ -169,12 +169,13 @@ def _counted(root: Path, total: float, *, write: bool) -> Purse:
     ledger, now = Ledger(root), time.time()
     spent, reserved, active, faults = 0.0, 0.0, 0, list(ledger.faults)
     here = set()
-    for run, ended in record.glance(root):
-        here.add(run.name)
-        known = ledger.settled(run.name, ended)
+    for name, ended in record.glance(root):
+        here.add(name)
+        known = ledger.settled(name, ended)
         if known is not None:
             spent += known
             continue
+        run = record.RunDir(record.runs_root(root) / name)
         found = _of(run, ended, now)
         usd = max(found.usd, ledger.seen(run.name)) if found.faults else found.usd
         spent, reserved, active = spent + usd, reserved + found.reserved, active + found.active
@@ -203,7 +204,7 @@ def _of(run: record.RunDir, ended: float | None, now: float) -> _Cost:
         usd, created = number(summary, "cost_usd"), number(summary, "created")
         if usd is not None and usd >= 0 and created is not None:
             return _Cost(usd, created=created)
-    content = record.read_object(run.run)
+    content = record.content(run)
     created = number(content, "created")
     if damage := record.damage(run.run):
         return _Cost(0.0, created=created, faults=(damage,))
@@ -214,7 +215,7 @@ def _of(run: record.RunDir, ended: float | None, now: float) -> _Cost:
         return _Cost(0.0, created=created)
     found = status.read(run)
     spent = spending.of_attempts(run, found.active, now)
-    usd = rate * spent.seconds / 3600
+    usd = max(0.0, rate * spent.seconds / 3600 + spending.dearer_usd(run, rate))
     if not found.active:
         return _Cost(usd, created=created, faults=spent.faults)
     rest = _rest(content, found, rate, usd)

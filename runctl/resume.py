@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runctl import backends, changes, code_version, fields, preflight, purse, record, standing, status
+from runctl import backends, changes, code_version, fields, preflight, purse, record, spending, standing, status
 from runctl import config as configs
 from runctl import project as projects
 from runctl.changes import Change
@@ -243,7 +243,9 @@ def _check_budget(run: record.RunDir, config: configs.RunConfig, content: dict[s
         )
     for test in (guard["test"] for guard in listed(content) if guard.get("on")):
         most, rate = fields.number(test, "value"), fields.number(test, "usd_per_hour")
-        if test.get("kind") == "cost" and most is not None and rate is not None and used / 3600 * rate >= most:
+        if test.get("kind") != "cost" or most is None or rate is None:
+            continue
+        if used / 3600 * rate + spending.dearer_usd(run, rate) >= most:
             raise RefusedError(
                 f"{run.name} has spent its budget.max_cost_usd of {format_usd(most)}, all attempts together",
                 hint=raised.format(run.name, f"budget.max_cost_usd={2 * most:g}"),

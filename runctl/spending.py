@@ -1,5 +1,6 @@
 """What a run has cost, from its own records: the price of an hour as it was known at the launch × the hours of its
-attempts. Whatever cannot be read is named; nothing is taken for zero.
+attempts. Whatever cannot be read is named; nothing is taken for zero. Of several GPUs in order of preference the one
+that was given has its own price (`paid`).
 
 A launch keeps the price in run.json: `{"price": {"usd_per_hour": 2.73, "basis": "…"}}`.
 """
@@ -48,12 +49,33 @@ def likely(content: Mapping[str, Any], name: str) -> float | None:
     return number(fact.get("value") if isinstance(fact, Mapping) else None, "likely")
 
 
-def cost_usd(content: Mapping[str, Any], seconds: float | None) -> float | None:
-    """USD of so many seconds of a run; None where its price is not known."""
+def cost_usd(content: Mapping[str, Any], seconds: float | None, run: record.RunDir | None = None) -> float | None:
+    """USD of so many seconds of a run; None where its price is not known. With `run`, its attempts that have ended
+    count at their own price."""
     rate = usd_per_hour(content)
     if rate == 0:
         return 0.0
-    return None if rate is None or seconds is None else rate * seconds / 3600
+    if rate is None or seconds is None:
+        return None
+    return max(0.0, rate * seconds / 3600 + (dearer_usd(run, rate) if run is not None else 0.0))
+
+
+def paid(attempt: record.Attempt) -> float | None:
+    """USD an hour of the machine that an attempt was really given, by the container's word; None where it is silent."""
+    return number(record.read_object(attempt.container), "usd_per_hour")
+
+
+def dearer_usd(run: record.RunDir, base: float | None, before: int | None = None) -> float:
+    """What attempts that have ended have cost beyond `base` USD an hour (less: negative), because the provider gave
+    another of the GPUs that the config would take. `before`: only attempts before that number."""
+    total = 0.0
+    for attempt in run.attempts() if base is not None else ():
+        if before is not None and attempt.number >= before:
+            break
+        hour, seconds = paid(attempt), number(record.read_json(attempt.exit), "seconds")
+        if hour is not None and seconds is not None and base is not None:
+            total += (hour - base) * seconds / 3600
+    return total
 
 
 def of_attempts(run: record.RunDir, active: bool, now: float) -> Spent:

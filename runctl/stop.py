@@ -40,7 +40,7 @@ def at_stake(found: status.RunStatus) -> str:
 
 def outcome(found: status.RunStatus) -> str:
     """In words: how a run has ended, and how to go on with it."""
-    if found.state != "stopped":
+    if found.state != "stopped" or found.damage:
         return f"{found.run} has ended: {found.state}" + (f": {found.reason}" if found.reason else "")
     if found.checkpoint_step is not None:
         return (

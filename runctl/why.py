@@ -13,6 +13,7 @@ from runctl.fields import text, whole
 from runctl.light import asdict, dataclass
 from runctl.supervisor import ending, failures
 from runctl.supervisor.failures import FRAME, Failure
+from runctl.supervisor.verdict import SUPERVISOR_LOST
 from runctl.units import counted, format_bytes
 
 _BEFORE, _AFTER = 12, 4
@@ -106,7 +107,7 @@ def explain(run: record.RunDir, attempt: int | None = None) -> Why:
         stacks=_stacks(files),
         interruptions=counts["interruptions"],
         failures=counts["failures"],
-        commands=_commands(run.name, found.state, failure),
+        commands=_commands(found, failure),
     )
 
 
@@ -159,7 +160,7 @@ def _measured(run: record.RunDir, files: record.Attempt, kind: str) -> tuple[str
 
 def _saved(found: status.RunStatus) -> str:
     """What a resume would go on from; "" while the run goes on, or has done all."""
-    if found.active or found.state == "succeeded":
+    if found.active or found.state == "succeeded" or found.damage:
         return ""
     if found.checkpoint_step is None:
         nothing = "no checkpoint of it is known: a resume starts the program again"
@@ -183,7 +184,7 @@ def _failure(end: dict[str, Any], error: Any, tail: list[str], state: str, reaso
         error=error,
         tail=tail,
         reason=reason,
-        lost="supervisor lost" in reason,
+        lost=SUPERVISOR_LOST in reason,
     )
 
 
@@ -195,14 +196,18 @@ def _stacks(files: record.Attempt) -> tuple[str, ...]:
     return tuple([*(line for line in lines if line.strip()), *late][:_STACK_LINES])
 
 
-def _commands(name: str, state: str, failure: Failure | None) -> tuple[str, ...]:
+def _commands(found: status.RunStatus, failure: Failure | None) -> tuple[str, ...]:
+    """What makes sense next; a run whose run.json is gone cannot be resumed."""
+    name, state = found.run, found.state
     if state in status.ACTIVE:
         return (f"runctl logs -f {name}", f"runctl status {name}")
     if state == "succeeded":
         return (f"runctl status {name}",)
     if failure is None:
-        return (f"runctl status {name}", f"runctl resume {name}") if state in ("stopped", "killed") else ()
-    again = (f"runctl resume {name}",) if failure.again or failure.kind in ("limit", "out_of_memory") else ()
+        resumed = state in ("stopped", "killed") and not found.damage
+        return (f"runctl status {name}", f"runctl resume {name}") if resumed else ()
+    mended = failure.again or failure.kind in ("limit", "out_of_memory") or SUPERVISOR_LOST in found.reason
+    again = (f"runctl resume {name}",) if mended and not found.damage else ()
     return (f"runctl logs {name} --tail 100", *again)
 
 

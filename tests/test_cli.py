@@ -95,6 +95,14 @@ def test_a_closed_pipe_is_left_quietly_with_141(arguments, prose):
     assert (done.returncode, done.stderr) == (141, prose)
 
 
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", "2>&-"])
+def test_a_stream_that_is_closed_from_the_start_harms_nothing(streams, tmp_path):
+    for arguments in ("estimate configs/quickstart.yaml --json", "status --all --json", "rules"):
+        line = f"{sys.executable} -m runctl {arguments} {streams}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+
+
 def test_a_defect_is_called_a_defect_and_exits_3(monkeypatch, capsys):
     import typer
 

@@ -327,6 +327,18 @@ def test_a_test_says_of_each_service_what_arrived(project: Path, monkeypatch: py
     assert TOKEN not in done.stdout + done.stderr
 
 
+def test_a_service_that_never_answers_holds_up_no_other(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "runctl.yaml").write_text(f"notices: {{to: [{{env: {NAME}}}, {{env: OTHER_URL}}]}}\n")
+    with service(seconds=8) as slow, service() as other:
+        monkeypatch.setenv(NAME, slow.address)
+        monkeypatch.setenv("OTHER_URL", other.address)
+        asking = subprocess.Popen([sys.executable, "-m", "runctl", "notices", "test"], stdout=subprocess.DEVNULL)
+        other.wait(lambda titles: titles == ["runctl: a test"])
+        assert asking.poll() is None  # it still waits for the first
+        asking.kill()
+        asking.wait()
+
+
 def test_a_launch_says_that_nobody_will_be_told_and_keeps_only_the_name(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

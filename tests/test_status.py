@@ -63,6 +63,19 @@ def test_the_eta_of_a_resumed_run_counts_this_attempt_alone() -> None:
     assert found.steps_per_second == pytest.approx(9 / 10)
 
 
+def test_a_program_of_ones_own_runs_by_its_heartbeat_where_all_events_were_lost() -> None:
+    own = {"run": {"name": "run", "config": {"task": "command"}}, "resumed": {"step": 100}}
+    assert fold(records(events=(), **own), ALIVE, NOW).state == "running"
+    assert fold(records(events=BEGUN, **own), ALIVE, NOW).state == "starting"
+
+
+def test_where_a_program_of_ones_own_stands_is_its_own_word_and_no_earlier_checkpoint() -> None:
+    saved = {"step": 100, "time": NOW - 50, "attempt": 1}
+    own = {"run": {"name": "run", "config": {"task": "command"}}, "checkpoint": saved}
+    assert fold(records(attempt=2, **own), ALIVE, NOW).step == 50
+    assert fold(records(attempt=1, **own), ALIVE, NOW).step == 100
+
+
 @pytest.mark.parametrize(
     ("change", "seen", "state"),
     [

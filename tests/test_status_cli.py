@@ -87,6 +87,7 @@ def test_a_run_without_a_readable_run_json_says_so_keeps_the_end_on_record_and_i
     assert f"run  stopped  stopped on request; {why}" in page
     assert "step 5/9 56%" in page
     assert "runctl resume" not in page
+    assert "resume" not in runctl("stop", "run", "--yes").stdout + runctl("why", "run").stdout
     refused = runctl("resume", "run", "--force")
     assert refused.returncode == 2
     assert f"run cannot be resumed: {why}" in refused.stderr

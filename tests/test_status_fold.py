@@ -146,7 +146,7 @@ def test_what_lives_is_never_said_to_have_ended_while_either_its_lock_or_its_eve
     assert state_of(run).active
 
 
-@settings(relaxed, max_examples=50)
+@settings(relaxed, max_examples=25)  # each of them looks at a dozen runs
 @given(faults=faults, seed=st.integers(0, 2**32))
 def test_an_end_on_record_is_told_as_it_was_or_not_at_all(
     tmp_path: Path, faults: list[tuple[str, str]], seed: int

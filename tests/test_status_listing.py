@@ -72,6 +72,30 @@ def test_a_run_that_has_ended_reads_the_same_from_its_summary_alone(project: Pat
                 assert told == (pytest.approx(value, abs=0.1) if isinstance(value, float) else value), key
 
 
+def test_of_a_summary_only_the_beginning_is_looked_at_and_a_torn_one_is_not_believed(project: Path) -> None:
+    run = make(project, "--steps", 12)
+    with supervised(run):
+        until(run, lambda _: run.summary.exists())
+    now, data = time.time(), run.summary.read_bytes()
+    found = finished(run, now)
+    assert found is not None
+    assert (found.checkpoint_step, found.loss) == (10, pytest.approx(1 / 13))
+    rest = data.index(b'"metrics"') + 20
+    run.summary.write_bytes(data[:rest] + b"\xff" * 50 + data[rest + 50 :])
+    assert finished(run, now) == found
+    run.summary.write_bytes(data[:-20])
+    assert finished(run, now) is None
+    assert status.observe(run).state == "succeeded"
+
+
+def test_a_pipe_in_the_place_of_a_config_holds_no_list_up(project: Path) -> None:
+    ended(project, "good")
+    os.mkfifo(project / "pipe")
+    hostile = ended(project, "hostile")
+    (project / "pipe").rename(hostile.run)
+    assert names("--where", "task=worldmodel") == ["good"]
+
+
 def test_what_ended_last_is_shown_and_the_rest_is_counted_unread(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

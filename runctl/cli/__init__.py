@@ -71,6 +71,7 @@ EPILOG = (
 
 def main() -> None:
     """Entry point of `runctl`."""
+    _stand_in()
     first = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     completing = any(name.endswith("_COMPLETE") and "RUNCTL" in name for name in os.environ)
     if completing and len(typed := _typed()) > 2:  # the command stands: the others need not be loaded
@@ -82,6 +83,14 @@ def main() -> None:
         if isinstance(end.__context__, BrokenPipeError) or _reader_left():
             raise SystemExit(Exit.CLOSED_PIPE) from None
         raise
+
+
+def _stand_in() -> None:
+    """Take the place of a stream that was closed from the start (`>&-`): no file that is opened later gets its number, and
+    what is written there is lost, as was asked."""
+    for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 def _typed() -> list[str]:

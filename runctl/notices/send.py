@@ -1,7 +1,7 @@
 """`python -m runctl.notices.send`: tell services what happened. Reads what to say on standard input
 (`sending.payload`), the addresses in its environment; the only module that imports apprise.
 
-Each target is tried three times, the others not later for it. How it went is added to the run's events.jsonl, with the
+Each target is tried three times, in a process of its own. How it went is added to the run's events.jsonl, with the
 address and its parts hidden, or printed (`"report": true`). After a minute it gives up, whatever a service does.
 """
 
@@ -25,6 +25,7 @@ from runctl.notices import targets
 from runctl.notices.sending import MOST_SECONDS
 from runctl.notices.words import Notice, compose, test
 
+_URL = re.compile(r"\w+://\S*")
 _WAITS = (0.0, 3.0, 10.0)  # before each try
 _TYPES = {"finished": "success", "failed": "failure", "killed": "failure", "lost": "failure", "guard": "warning"}
 _TYPES |= {"budget": "warning", "restarted": "warning"}
@@ -55,7 +56,28 @@ class Sender:
             notice = test() if self.run is None else compose(self.run, self.attempt, kind, row)
             chosen = self.known if kind == "test" else targets.told(self.known, kind)
             self.errands += [Errand(notice, target) for target in chosen]
-        failed = 0
+        names = list(dict.fromkeys(errand.target.env for errand in self.errands))
+        children = [self._of_its_own(name) for name in names[1:]]
+        self.errands = [errand for errand in self.errands if errand.target.env in names[:1]]
+        failed = self.tell()
+        return int(any([failed, *(os.waitpid(child, 0)[1] for child in children)]))
+
+    def _of_its_own(self, name: str) -> int:
+        """A process for one target, so that one that never answers holds up no other."""
+        child = os.fork()
+        if child:
+            return child
+        signal.alarm(MOST_SECONDS)
+        self.errands = [errand for errand in self.errands if errand.target.env == name]
+        failed = True
+        try:
+            failed = self.tell()
+        finally:
+            sys.stdout.flush()
+            os._exit(int(failed))
+
+    def tell(self) -> bool:
+        """All that one target is to be told; whether some of it was not."""
         for wait in _waits():
             if not self.errands:
                 break
@@ -66,9 +88,9 @@ class Sender:
                     self.errands.remove(errand)
                     self.told(errand)
         for errand in self.errands:
-            failed += 1
             self.told(errand)
-        return 1 if failed else 0
+        failed, self.errands = bool(self.errands), []
+        return failed
 
     def give_up(self, number: int, frame: FrameType | None) -> NoReturn:
         """The time is over: say which were not sent, and end."""
@@ -156,7 +178,7 @@ def hide(text: str, address: str) -> str:
     parts = [address, *re.split(r"[/:@?&=,;\s]+", address.partition("://")[2])]
     for part in sorted({one for one in parts if len(one) >= 4}, key=len, reverse=True):
         text = text.replace(part, "***")
-    return text
+    return _URL.sub("***", text)  # also where a service has shortened it by itself
 
 
 def _waits() -> tuple[float, ...]:

@@ -63,7 +63,7 @@ def test() -> Notice:
 def compose(run: record.RunDir, attempt: int, kind: str, row: Mapping[str, Any]) -> Notice:
     """The words for an event of a run; what its files do not say is left out. Never raises for damaged files."""
     found = status.read(run)
-    content = record.read_object(run.run)
+    content = record.content(run, attempt)
     names = {"run": run.name, "guard": text(row, "guard") or "a guard", "before": max(1, attempt - 1)}
     title = _SAYS.get(kind, "{run}").format(**names)
     if kind == "started" and attempt > 1:

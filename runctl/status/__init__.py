@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from runctl.status.facts import ACTIVE, STATES, Evidence, Records, RunStatus
 from runctl.status.folding import fold
-from runctl.status.listing import SORTS, Listing, Query, select
+from runctl.status.listing import SORTS, Listing, Query, index, select
 from runctl.status.reading import backend_of, identities, load, observe, read, weigh
 from runctl.status.state import STALL_SECONDS
 from runctl.status.values import task_of
@@ -30,6 +30,7 @@ __all__ = [
     "backend_of",
     "fold",
     "identities",
+    "index",
     "load",
     "observe",
     "read",

@@ -38,11 +38,11 @@ def judge(records: Records, *, age: float | None, began: bool, now: float) -> Fo
     if kind == "ending" and not has_ended(records.exit):
         return "stopping", "its call was ended; its container has its grace to save", None
     if kind != "unfinished":
-        if has_ended(records.exit):
+        if has_ended(records.exit) and not problems:
             return None
-        answer = _mapping(seen.get("answer"))
-        state = text(answer, "state") or "failed"
-        why = text(answer, "reason") or text(seen, "error") or f"its call is over ({kind})"
+        answer, end = _mapping(seen.get("answer")), _mapping(records.exit)
+        state = text(answer, "state") or text(end, "state") or "failed"
+        why = text(answer, "reason") or text(end, "reason") or text(seen, "error") or f"its call is over ({kind})"
         return (
             "stopping",
             f"{state}: {why}; its end is being written down" + (f"; {problems}" if problems else ""),
@@ -56,7 +56,8 @@ def _launching(known: Mapping[str, Any], seen: Mapping[str, Any], now: float) ->
     if problems:
         return (
             "stalled",
-            f"its launch was cut off, and its provider cannot be asked what became of it: {problems}",
+            f"its launch was cut off, and its provider cannot be asked what became of it: {problems}; "
+            "it is looked for again, or ended by: runctl reconcile",
             None,
         )
     return "queued", "it is being sent to its provider", None
@@ -67,9 +68,9 @@ def _going(records: Records, age: float | None, began: bool, now: float) -> Foun
     known = records.remote
     asked = event(records, "stop_requested")
     if has_ended(records.exit):
-        if known.get("asked"):
-            return "stopping", "it has saved; its container is ending", None
         end = records.exit
+        if known.get("asked") or text(end, "state") == "succeeded":
+            return "stopping", "it has saved; its container is ending", None
         return (
             "restarting",
             f"attempt {records.attempt} {end['state']}: {text(end, 'reason')}; another container follows",

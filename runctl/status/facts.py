@@ -19,7 +19,8 @@ class Records:
     `checkpoint` is the newest whole one on the disk, `damage` what is wrong with run.json, `lock` the
     identity of the supervisor that took the run's lock last, `earlier` the exit records of the attempts before,
     `changed` how the config differs from the launch's, `remote` the ids of a run on a provider's machines and what was
-    last seen of it, `container` which of those machines took the newest attempt."""
+    last seen of it, `container` which of those machines took the newest attempt, `dearer_usd` what the attempts before
+    it have cost beyond the price of the launch."""
 
     run: Mapping[str, Any]
     attempt: int = 0
@@ -37,6 +38,7 @@ class Records:
     earlier: Sequence[Any] = ()
     remote: Any = None
     container: Any = None
+    dearer_usd: float = 0.0
 
 
 @dataclass(frozen=True)

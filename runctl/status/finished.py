@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,29 +11,40 @@ from runctl.fields import number, text, whole
 from runctl.status.facts import RunStatus
 from runctl.status.values import count, has_ended
 from runctl.supervisor.failures import kind_of
+from runctl.supervisor.summary import REST
 
 
-def finished(run: record.RunDir, now: float, *, sure: bool = False) -> RunStatus | None:
-    """What the summary says, or None where it is not there, not whole, not the newest attempt's, or run.json is gone.
-    `sure`: that no attempt came after it is known."""
-    data = record.read_json(run.summary)
-    if not has_ended(data) or number(data, "ended") is None or not _launched(run):
+def finished(run: record.RunDir, now: float) -> RunStatus | None:
+    """What the summary says, or None where it is missing, not whole, not the newest attempt's, or run.json gone."""
+    found = brief(str(run.path), run.name, now)
+    newest = max((attempt.number for attempt in run.attempts()), default=0)
+    return found if found is not None and found.attempt == newest else None
+
+
+def brief(folder: str, name: str, now: float) -> RunStatus | None:
+    """`finished` where it is known that no attempt came after the summary. Of the file only the beginning is looked at,
+    if what a list shows stands there."""
+    data = record.read_head(f"{folder}/summary.json", "checkpoint", REST)
+    if not has_ended(data):
         return None
-    if not sure and max((attempt.number for attempt in run.attempts()), default=0) != whole(data, "attempts"):
+    try:
+        launched = os.stat(f"{folder}/run.json").st_size > 2
+    except OSError:
         return None
-    return of_summary(run.name, data, now)
+    return of_summary(name, data, now) if launched else None
 
 
 def of_summary(name: str, data: Mapping[str, Any], now: float) -> RunStatus | None:
     """The same as `fold` says of such a run, without what only matters while it goes on; None for a summary of an
     earlier version, which lacks some of it."""
     made, begun, ended = number(data, "created"), number(data, "started"), number(data, "ended")
-    if made is None or begun is None or ended is None:
+    attempt = whole(data, "attempts")
+    if made is None or begun is None or ended is None or attempt is None:
         return None
     ended = min(ended, now)
     step, total = count(data, "steps"), count(data, "total_steps")
     saved = data.get("checkpoints")
-    newest = saved[-1] if isinstance(saved, list) and saved else None
+    newest = data.get("checkpoint") or (saved[-1] if isinstance(saved, list) and saved else None)
     saved_at = number(newest, "time")
     state = str(data["state"])
     return RunStatus(
@@ -40,7 +52,7 @@ def of_summary(name: str, data: Mapping[str, Any], now: float) -> RunStatus | No
         task=text(data, "task"),
         state=state,
         reason=text(data, "reason") or "",
-        attempt=whole(data, "attempts") or 0,
+        attempt=attempt,
         phase=None,
         message="",
         step=step,
@@ -73,11 +85,3 @@ def of_summary(name: str, data: Mapping[str, Any], now: float) -> RunStatus | No
         leftover=False,
         damage="",
     )
-
-
-def _launched(run: record.RunDir) -> bool:
-    """Whether run.json is there and holds something."""
-    try:
-        return run.run.stat().st_size > 2
-    except OSError:
-        return False

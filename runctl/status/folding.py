@@ -31,7 +31,10 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
     guessed = task == "command" or bool(records.damage)  # where its launcher meant it to go on says nothing
     first = reached(records.resumed, None if guessed else start)
     saved = _saved(records, beat, start, task)
-    steps = [first_of([*(count(source, "step") for source in sources), first]), count(saved, "step")]
+    told = first_of([count(source, "step") for source in sources])
+    steps = [first_of([told, first]), count(saved, "step")]
+    if task == "command" and told is not None and count(saved, "attempt") not in (None, records.attempt):
+        steps = [told]  # where a program of one's own goes on is its own word, not an earlier attempt's checkpoint
     step = max((known for known in steps if known is not None), default=None)
     total = first_of([count(source, "total_steps") for source in sources])
     started = first_of([number(end, "started"), number(begun, "time"), number(start, "time")])
@@ -65,7 +68,7 @@ def fold(records: Records, seen: Evidence, now: float) -> RunStatus:
         checkpoint_age_seconds=None if saved_at is None else max(0.0, now - saved_at),
         heartbeat_age_seconds=states.beat_age(seen, beat, now),
         first_step=states.began(records, beat) or (over and step is not None and step > (first or 0)),
-        cost_usd=spending.cost_usd(records.run, spent),
+        cost_usd=_cost(records, spent, seconds),
         created=number(records.run, "created"),
         started=started,
         ended=found.since if over else None,
@@ -106,6 +109,17 @@ def _steps_per_second(records: Records, beat: Mapping[str, Any]) -> float | None
         return number(beat, "steps_per_second") or None
     batch = (count(training, "batch_size") or 0) * (count(training, "accumulation") or 1)
     return rate / batch if batch > 0 and rate > 0 else None
+
+
+def _cost(records: Records, spent: float | None, seconds: float | None) -> float | None:
+    """USD so far: at the price of the launch, and what the machines that were really given cost beyond it."""
+    usd, base = spending.cost_usd(records.run, spent), spending.usd_per_hour(records.run)
+    container = records.container if isinstance(records.container, Mapping) else {}
+    hour = number(container, "usd_per_hour")
+    if not usd or base is None:
+        return usd
+    newest = 0.0 if hour is None or seconds is None else (hour - base) * seconds / 3600
+    return max(0.0, usd + records.dearer_usd + newest)
 
 
 def _elapsed(started: float | None, until: float | None) -> float | None:

@@ -2,13 +2,15 @@
 
 A run with a summary has ended: the summary is written last, removed when another attempt starts, and not believed
 here where an attempt's folder is younger. So what is not shown costs two looks at the file system, what is shown and
-has ended one small file, and only what goes on (or ended without its supervisor) is read and weighed whole.
+has ended the beginning of one small file, and only what goes on (or ended without its supervisor) is read and weighed
+whole.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +19,12 @@ from typing import Any
 from runctl import record
 from runctl.light import dataclass
 from runctl.status.facts import ACTIVE, RunStatus
-from runctl.status.finished import finished
+from runctl.status.finished import brief, finished
 from runctl.status.reading import observe, refresh
 
 SORTS = ("started", "ended", "name", "state", "loss", "cost", "time", "step")
-_CONFIG = '\n  "config": '
+_CONFIG = b'\n  "config": '
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,26 @@ class Listing:
 
 @dataclass(frozen=True)
 class Found:
-    """A run's folder; `ended` is when its summary was written, None if that has to be looked into."""
+    """A run in the folder `root`; `ended` is when its summary was written, None if that has to be looked into."""
 
-    run: record.RunDir
+    root: str
+    name: str
     ended: float | None
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.name}"
+
+    @property
+    def run(self) -> record.RunDir:
+        return record.RunDir(Path(self.folder))
 
 
 def index(project: Path, names: Sequence[str] = ()) -> list[Found]:
     """Every run of a project whose name fits one of the patterns (all, if there is none), in no order."""
     fits = (lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in names)) if names else None
-    return [Found(run, ended) for run, ended in record.glance(project, fits)]
+    root = str(record.runs_root(project))
+    return [Found(root, name, ended) for name, ended in record.glance(project, fits)]
 
 
 def select(project: Path, query: Query) -> Listing:
@@ -79,11 +92,11 @@ def select(project: Path, query: Query) -> Listing:
 def named(project: Path, begin: str, most: int) -> list[tuple[str, str]]:
     """The runs whose names begin so, those without an end on record first, then the last that ended; the first `most`
     with how they stand."""
-    now = time.time()
-    found = [Found(run, ended) for run, ended in record.glance(project, lambda name: name.startswith(begin))]
-    found.sort(key=lambda entry: entry.run.name)
+    now, root = time.time(), str(record.runs_root(project))
+    found = [Found(root, name, ended) for name, ended in record.glance(project, lambda name: name.startswith(begin))]
+    found.sort(key=lambda entry: entry.name)
     found.sort(key=lambda entry: float("-inf") if entry.ended is None else -entry.ended)
-    return [(entry.run.name, _stands(look(entry, now)) if at < most else "") for at, entry in enumerate(found)]
+    return [(entry.name, _stands(look(entry, now)) if at < most else "") for at, entry in enumerate(found)]
 
 
 def _stands(found: RunStatus) -> str:
@@ -93,20 +106,32 @@ def _stands(found: RunStatus) -> str:
 
 def look(entry: Found, now: float) -> RunStatus:
     """The status of one run: by its summary alone if that is whole and its last word, else weighed."""
-    return finished(entry.run, now, sure=entry.ended is not None) or observe(entry.run)
+    if entry.ended is None:
+        return finished(entry.run, now) or observe(entry.run)
+    return brief(entry.folder, entry.name, now) or observe(entry.run)
 
 
-def config_of(run: record.RunDir) -> dict[str, Any]:
-    """The config of a run, without the rest of its run.json where that can be told apart; {} if there is none."""
+def config_of(folder: str) -> dict[str, Any]:
+    """The config of the run in a folder, without the rest of its run.json where that can be told apart; {} if there is
+    none."""
     try:
-        if len(run.attempts()) > 1:  # a resume may have changed it
-            return dict(record.content(run)["config"])
-        text = run.run.read_text(encoding="utf-8")
-        at = text.find(_CONFIG)  # a line break within a string is written \n: this is the key itself
-        found = json.JSONDecoder().raw_decode(text, at + len(_CONFIG))[0] if at >= 0 else json.loads(text)["config"]
+        if _again(folder):  # a resume may have changed it
+            return dict(record.content(record.RunDir(Path(folder)))["config"])
+        data = record.read_bytes(f"{folder}/run.json")
+        at = data.find(_CONFIG)  # a line break within a text is written \n: this is the key itself
+        rest = data[at + len(_CONFIG) :].decode()
+        found = json.loads(data)["config"] if at < 0 else _DECODER.raw_decode(rest)[0]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _again(folder: str) -> bool:
+    """Whether a run was started more than once."""
+    try:
+        return len(os.listdir(f"{folder}/attempts")) > 1
+    except OSError:
+        return False
 
 
 def value(config: Any, key: str) -> Any:
@@ -129,18 +154,27 @@ def matches(found: Any, wanted: str) -> bool:
 
 
 def _wanted(entries: Iterable[Found], query: Query, now: float) -> Iterator[RunStatus]:
-    """The runs that fit; a config is read last, and only of those that fit otherwise."""
+    """The runs that fit. A config is read of those that fit otherwise; where nothing else is asked, it comes first."""
+    first = query.where and not query.states and query.since is None
     for entry in entries:
+        if first and not _set(entry, query):
+            continue
         found = look(entry, now)
         if query.states and found.state not in query.states:
             continue
         if query.since is not None and found.over and (found.ended or 0.0) < query.since:
             continue
-        if query.where:
-            config = config_of(entry.run)
-            if not all(matches(value(config, key), wanted) for key, wanted in query.where.items()):
-                continue
+        if not first and not _set(entry, query):
+            continue
         yield found
+
+
+def _set(entry: Found, query: Query) -> bool:
+    """Whether a run's config has the values that are wanted."""
+    if not query.where:
+        return True
+    config = config_of(entry.folder)
+    return all(matches(value(config, key), wanted) for key, wanted in query.where.items())
 
 
 def _cut(found: list[RunStatus], query: Query) -> Listing:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from runctl import evidence, record
+from runctl import evidence, record, spending
 from runctl.evidence import Life
 from runctl.light import replace
 from runctl.status.facts import Evidence, Records, RunStatus
@@ -102,6 +102,7 @@ def load(run: record.RunDir) -> Records:
         earlier=[record.read_json(attempt.exit) for attempt in attempts[:-1]],
         remote=remote,
         container=record.read_json(newest.container) if remote is not None else None,
+        dearer_usd=spending.dearer_usd(run, spending.usd_per_hour(data), newest.number) if remote is not None else 0.0,
     )
 
 

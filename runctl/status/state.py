@@ -17,9 +17,10 @@ from runctl.light import dataclass
 from runctl.status import away
 from runctl.status.facts import Evidence, Records
 from runctl.status.values import event, has_ended, reached, task_of
-from runctl.supervisor.verdict import NO_STEP, SUPERVISOR_LOST, judge_lost
+from runctl.supervisor.verdict import NO_STEP, SUPERVISOR_LOST, judge_lost, requested
 from runctl.units import format_duration
 
+NEVER_STARTED = "never started"
 STALL_SECONDS = 60.0
 SKEW_SECONDS = 60.0  # how far ahead another clock may be
 _STALL_FACTOR = 2.0
@@ -62,7 +63,9 @@ def began(records: Records, beat: Mapping[str, Any]) -> bool:
         return True
     step, first = whole(beat, "step"), reached(records.resumed, records.start)
     trained = text(beat, "phase") not in (None, "loading", "ending")
-    return trained and step is not None and step > (first or 0) and task_of(records.run) != "command"
+    if task_of(records.run) == "command":  # where it goes on is its own word; the loss of all events makes it count
+        return trained and step is not None and event(records, "attempt_started") is None
+    return trained and step is not None and step > (first or 0)
 
 
 def _judge(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float) -> State:
@@ -87,9 +90,9 @@ def _judge(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float
         return State("failed", f"{SUPERVISOR_LOST}; what it left is being ended", since)
     succeeded = isinstance(records.result, Mapping) and records.result.get("outcome") == "succeeded"
     if succeeded or seen.supervisor in _GONE or (unknown and (seen.trainer in _GONE or records.result is not None)):
-        asked = not elsewhere and event(records, "stop_requested") is not None
+        stop = None if elsewhere else requested(event(records, "stop_requested"))
         rebooted = Life.REBOOTED in (seen.supervisor, seen.trainer)
-        verdict = judge_lost(records.result, stop_requested=asked, rebooted=rebooted)
+        verdict = judge_lost(records.result, stop=stop, rebooted=rebooted)
         return State(verdict.state, verdict.reason, since)
     if elsewhere:
         where = text(event(records, "attempt_started"), "host") or "another machine"
@@ -117,7 +120,7 @@ def _before_supervisor(records: Records, seen: Evidence, now: float) -> State:
     age = now - asked_at
     named = isinstance(records.start, Mapping) and "supervisor" in records.start
     if named and seen.supervisor in _GONE:
-        return State("failed", "never started: its supervisor ended before it began", min(asked_at, now))
+        return State("failed", f"{NEVER_STARTED}: its supervisor ended before it began", min(asked_at, now))
     if seen.launcher is Life.ALIVE or seen.supervisor is Life.ALIVE:
         late = f"its supervisor has not begun for {format_duration(age)}" if age > STALL_SECONDS else ""
         return State("queued", late)
@@ -127,7 +130,7 @@ def _before_supervisor(records: Records, seen: Evidence, now: float) -> State:
     since = min(asked_at, now)
     if seen.launcher is Life.ELSEWHERE:
         return State("lost", "launched from another machine, and never seen since", since)
-    return State("failed", "never started: the launch ended before the supervisor ran", since)
+    return State("failed", f"{NEVER_STARTED}: the launch ended before the supervisor ran", since)
 
 
 def _living(records: Records, seen: Evidence, beat: Mapping[str, Any], now: float) -> State:

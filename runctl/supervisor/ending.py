@@ -16,7 +16,7 @@ from runctl import evidence, fields, record
 from runctl.estimate import accounting
 from runctl.supervisor import failures, hang, masks, summary
 from runctl.supervisor.events import Events, say
-from runctl.supervisor.verdict import SUPERVISOR_LOST, Verdict, judge_lost
+from runctl.supervisor.verdict import SUPERVISOR_LOST, Verdict, judge_lost, requested
 
 _TAIL_LINES = 400
 
@@ -39,10 +39,9 @@ def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "",
         _end_marked(run.path)
     masks.catch_up(run, number)
     result, beat = record.read_json(attempt.result), record.read_json(attempt.heartbeat)
-    asked = [row for row in rows if row.get("event") == "stop_requested"]
-    verdict = known or judge_lost(
-        result, stop_requested=bool(asked), rebooted=life is evidence.Life.REBOOTED, gone=gone
-    )
+    stop = requested(next((row for row in reversed(rows) if row.get("event") == "stop_requested"), None))
+    verdict = known or judge_lost(result, stop=stop, rebooted=life is evidence.Life.REBOOTED, gone=gone)
+    lost = verdict.reason.startswith(SUPERVISOR_LOST)
     now = time.time()
     signs = [sign for sign in (fields.number(source, "time") for source in (*rows, beat)) if sign is not None]
     times = [sign for sign in signs if 0 < sign <= now] or [now]
@@ -51,8 +50,8 @@ def close(run: record.RunDir, number: int, grace_seconds: float, gone: str = "",
         returncode=None,
         error=error_of(result),
         reason=verdict.reason,
-        lost=verdict.reason.startswith(SUPERVISOR_LOST),
-        stopped_for=str(asked[-1].get("kind")) if asked and verdict.state == "stopped" else None,
+        lost=lost,
+        stopped_for=stop.kind if stop is not None and not lost else None,
         tail=tail(attempt.log),
     )
     later = next((one.number for one in run.attempts() if one.number > number), None)  # whose summary it will be
@@ -110,7 +109,7 @@ def summarize(run: record.RunDir, number: int, verdict: Verdict, ended: float) -
 
 def calibrate(run: record.RunDir, number: int) -> bool:
     """Hand what the trainer measured on to later estimates; what cannot be kept is said in the supervisor's log."""
-    project = record.read_object(run.run).get("project")
+    project = record.content(run, number).get("project")
     try:
         return isinstance(project, str) and accounting.hand_on(run, number, Path(project))
     except OSError as error:

@@ -13,6 +13,7 @@ A row is {"time": unix seconds, "event": name, "attempt": number, …}; names an
     disk_eased        free_bytes, reason
     pruned            paths, reason (by `runctl prune`, under the run's lock)
     progress_read     reason (the program does not report: it is read from its output, and by which patterns)
+    progress_unread   reason (it ended, and its patterns had matched nothing)
     changed           reason, by (resume, out of memory), changes, digest_before, digest_after (of the config)
     resume_verified   step, from_step, reason; or resume_doubtful (the loss or step does not go on where it was)
     stop_requested    kind (asked, preempted, timeout, hang, guard), reason

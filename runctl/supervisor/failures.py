@@ -54,7 +54,8 @@ _OF_KIND = {
     "hang": "see below where it stood; resume, and if it comes again at the same place, mend that",
     "infrastructure": RETRY,
     "preemption": "resume the run: it goes on from its last checkpoint",
-    "lost": "resume the run: without its supervisor nobody restarts it, whatever compute.retries says",
+    "lost": "resume it, or all that are lost (runctl resume --lost): without its supervisor nobody restarts it, "
+    "whatever compute.retries says",
     "limit": "raise the limit or make the run smaller, then resume",
     "user_error": MEND,
     "unknown": "read the log around its last lines: runctl logs RUN --tail 100",

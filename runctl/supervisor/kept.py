@@ -109,7 +109,7 @@ def trouble(run: record.RunDir, entry: dict[str, Any]) -> str:
     path = place(run, entry)
     now = look(path)
     if now is None:
-        return GONE
+        return "" if _elsewhere(run, entry) else GONE
     if (now.bytes, now.stamp) == (entry.get("bytes"), entry.get("stamp")):
         return ""
     by_format = whole_by_format(path)
@@ -117,6 +117,14 @@ def trouble(run: record.RunDir, entry: dict[str, Any]) -> str:
         return ""
     changed = f"it has {now.bytes:,} bytes and had {entry.get('bytes'):,}" if now.bytes != entry.get("bytes") else ""
     return "it is cut off" if by_format is False else changed or "it was changed after it was seen whole"
+
+
+def _elsewhere(run: record.RunDir, entry: dict[str, Any]) -> bool:
+    """Whether all of a checkpoint lies on a provider's volume, as this machine was last told (`elsewhere.json`)."""
+    name, files = str(entry["path"]), record.read_object(run.path / "elsewhere.json")
+    inside = (path for path in files if path == name or path.startswith(f"{name}/"))
+    sizes = [whole(files, path) or 0 for path in inside]
+    return bool(sizes) and sum(sizes) == entry.get("bytes")
 
 
 def _sound(row: Any) -> bool:

@@ -105,6 +105,6 @@ class Masks(Watcher):
 
 def catch_up(run: record.RunDir, number: int) -> None:
     """Hide what a lost supervisor had no time for, before the log is read for what its end was."""
-    content, events = record.read_object(run.run), Events(run, number)
+    content, events = record.content(run, number), Events(run, number)
     with suppress(Exception):
         Masks(Scene(run, number, content, events)).end()

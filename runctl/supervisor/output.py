@@ -40,6 +40,7 @@ class Output(Watcher):
         self.first: tuple[float, int] | None = None
         self.heard, self.longest = 0.0, 0.0
         self.missed = 0  # bytes that nobody looked at
+        self.lines = 0
 
     def look(self, seconds: float) -> None:
         now = time.monotonic()
@@ -52,6 +53,9 @@ class Output(Watcher):
         """The program has ended: all that is left, before the guards have their last look."""
         if self.reader is not None:
             self._read(time.monotonic(), ended=True)
+        if self.reader is not None and not self.reader.matched and self.lines:
+            said = f"none of the {self.lines:,} lines that it printed was read by command.progress"
+            self.scene.events.add("progress_unread", reason=f"{said}: neither steps nor metrics are known")
         if self.missed:
             say(f"{self.missed:,} bytes of output came faster than they are read for progress")
 
@@ -70,6 +74,7 @@ class Output(Watcher):
             self.rest = self.rest[:_LONGEST_LINE]
         if self.cut and found:  # what was skipped ended within a line
             found, self.cut = found[1:], False
+        self.lines += len(found)
         if self.heard and data:
             self.longest = max(self.longest, now - self.heard)
         self.heard = now

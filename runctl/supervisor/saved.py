@@ -119,10 +119,15 @@ class Saved(Watcher):
 
     def _account(self, ended: float | None = None) -> None:
         """What is there and can be proved now that nobody writes any more. `ended`: when that was, if it was just now;
-        what had not changed for a while by then is whole too."""
+        what had not changed for a while by then is whole too. Between two attempts others may have written there: what
+        is of no later step than the newest one known does not take its place."""
+        newest = None if ended is not None else kept.newest(self.scene.run)[0]
         for path, step in self._candidates():
             seen = kept.look(path)
             if seen is None or self.known.get(path) == seen or self._lacks_done(path):
+                continue
+            if newest is not None and step is not None and step <= newest["step"]:
+                self.known[path] = seen
                 continue
             rested = ended is not None and ended - seen.stamp / 1e9 > _LOOKS_UNPROVED * _LOOK_SECONDS
             rested = rested and kept.whole_by_format(path) is not False

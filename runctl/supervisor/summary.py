@@ -16,6 +16,7 @@ from runctl.supervisor import kept
 from runctl.supervisor.failures import Failure, count
 from runctl.supervisor.verdict import Verdict
 
+REST = "metrics"  # the first key of a summary that a list of many runs can do without
 _SECONDS_LIMIT = 100 * 365 * 86400.0
 
 
@@ -57,14 +58,15 @@ def build(run: record.RunDir, number: int, verdict: Verdict, ended: float) -> di
     """The summary of a run whose attempt `number` has ended, read from its records. (A resume may have claimed the next
     one already: a summary that counted it would be taken for its end.)
 
-    `cost_usd` is 0 where nobody is paid, and null where no price was known at the launch.
+    `cost_usd` is 0 where nobody is paid, and null where no price was known at the launch. What a list of many runs
+    shows stands before REST.
     """
     exits = [record.read_json(attempt.exit) for attempt in run.attempts() if attempt.number <= number]
     last = next((entry for entry in reversed(exits) if isinstance(entry, dict)), {})
     rows = validation_rows(run)
     newest = rows[-1] if rows else {}
-    spent, steps = spent_seconds(run), last.get("total_steps")
-    cost = spending.cost_usd(record.read_object(run.run), spent)
+    spent, steps, saved = spent_seconds(run), last.get("total_steps"), checkpoints(run)
+    cost = spending.cost_usd(record.content(run, number), spent, run)
     return {
         "schema_version": record.SCHEMA_VERSION,
         "run": run.name,
@@ -77,17 +79,19 @@ def build(run: record.RunDir, number: int, verdict: Verdict, ended: float) -> di
         "total_steps": steps,
         "seconds": spent,
         "cost_usd": cost,
+        "ended": ended,
         **_glance(run, last),
-        "metrics": {key: value for key, value in newest.items() if held_out(key)},
+        "checkpoint": {key: saved[-1][key] for key in ("step", "time")} if saved else None,
+        REST: {key: value for key, value in newest.items() if held_out(key)},
         "baselines": {
             key.removeprefix("baseline/"): value for key, value in newest.items() if key.startswith("baseline/")
         },
-        "checkpoints": checkpoints(run),
+        "checkpoints": saved,
         "best": best(run, rows),
         "account": accounting.account(
             run, seconds=spent, cost_usd=cost, total_steps=steps, finished=verdict.state == "succeeded"
         ),
-        "ended": ended,
+        "throughput": accounting.speed(run),
     }
 
 
@@ -153,7 +157,7 @@ def checkpoints(run: record.RunDir) -> list[dict[str, Any]]:
 
 def damaged(run: record.RunDir) -> list[str]:
     """The names of the checkpoints that are not whole, those that a resume has set aside among them."""
-    config = record.read_object(run.run).get("config")
+    config = record.content(run).get("config")
     if isinstance(config, dict) and config.get("task") == "command":
         return kept.damaged(run)
     lost = [folder.name for folder in run.checkpoints.glob("step-*") if _whole(folder) is None]
@@ -166,7 +170,7 @@ def newest_checkpoint(run: record.RunDir) -> dict[str, Any] | None:
     whole = (_whole(folder) for folder in folders)
     manifest = next((entry for entry in whole if entry is not None), None)
     if manifest is None and (own := kept.newest(run)[0]):
-        return {"step": own["step"], "time": own.get("time"), "path": str(kept.place(run, own))}
+        return {key: own.get(key) for key in ("step", "time", "attempt")} | {"path": str(kept.place(run, own))}
     return None if manifest is None else {"step": manifest["step"], "time": fields.number(manifest, "created")}
 
 
@@ -197,7 +201,7 @@ def _files(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def best(run: record.RunDir, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The best validation by the config's own metric: its value, step, and the checkpoint of that step if kept."""
-    config = record.read_object(run.run).get("config")
+    config = record.content(run).get("config")
     rule = config.get("checkpoint") if isinstance(config, dict) else None
     if not isinstance(rule, dict):
         return None

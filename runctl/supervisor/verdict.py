@@ -7,20 +7,21 @@ for a program of the user's own (`task: command`), which has no other way to say
 from __future__ import annotations
 
 import signal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from runctl.light import dataclass
 
 ENDED = ("succeeded", "failed", "stopped", "killed")
 SUPERVISOR_LOST = "supervisor lost"
 NO_STEP = "it says that it succeeded, and took no step"
+Kind = Literal["asked", "preempted", "timeout", "hang", "guard"]
 
 
 @dataclass(frozen=True)
 class Stop:
     """Why the supervisor asked the trainer to stop."""
 
-    kind: Literal["asked", "preempted", "timeout", "hang", "guard"]
+    kind: Kind
     reason: str
     at_once: bool = False  # without a grace period
 
@@ -95,13 +96,23 @@ def judge(
     return Verdict("failed", f"exit {returncode}" + (f": {last_line}" if last_line else ""))
 
 
-def judge_lost(result: Any, *, stop_requested: bool, rebooted: bool, gone: str = "") -> Verdict:
-    """The verdict on an attempt whose supervisor died before it could write one; `gone` if that is known, and how."""
+def requested(row: Any) -> Stop | None:
+    """The request to stop that an event of it tells of."""
+    if not isinstance(row, dict):
+        return None
+    kinds: dict[Any, Kind] = {kind: kind for kind in get_args(Kind)}
+    return Stop(kinds.get(str(row.get("kind")), "asked"), str(row.get("reason") or "stopped on request"))
+
+
+def judge_lost(result: Any, *, stop: Stop | None, rebooted: bool, gone: str = "") -> Verdict:
+    """The verdict on an attempt whose supervisor died before it could write one; `stop` is what it had asked the
+    trainer for, `gone` what became of it if that is known."""
     outcome = _outcome(result)
     if outcome == "succeeded":
         return Verdict("succeeded", "")
-    if outcome == "stopped" and stop_requested:
-        return Verdict("stopped", "stopped on request, then its supervisor was lost")
+    if outcome == "stopped" and stop is not None:  # the trainer has done as it was asked
+        verdict = judge(result, 0, command=False, stop=stop)
+        return Verdict(verdict.state, f"{verdict.reason}, then its supervisor was lost")
     if rebooted:
         return Verdict("failed", f"{SUPERVISOR_LOST}: {gone or 'the machine restarted'}")
     if outcome == "failed" and SUPERVISOR_LOST not in (text := error_text(result)):

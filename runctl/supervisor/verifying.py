@@ -65,6 +65,7 @@ class Verifying(Watcher):
         start = record.read_object(files.start)
         self.files = files
         self.from_step = whole(start, "from_step") or 0
+        self.told_so = scene.config.get("task") == "command"  # resumed.json is what it was given, not what it took up
         self.open = scene.number > 1 and self.from_step > 0
         self.changed = [str(key) for row in _rows(start.get("changes")) if (key := text(row, "key"))]
         self.tail = Tail(scene.run.metrics)
@@ -97,7 +98,7 @@ class Verifying(Watcher):
         begun = self.from_step if resumed is None else resumed
         after = dict(list(self.after.items())[:AFTER])
         first = min([*after, *([] if self.first is None else [self.first])])
-        if first <= 0 or (resumed is None and first < begun - 1):
+        if first <= 0 or ((resumed is None or self.told_so) and first < begun - 1):
             finding = Finding(True, f"it went on at step {first:,}, but its last checkpoint is of step {begun:,}")
         else:
             finding = self._losses(begun, after)

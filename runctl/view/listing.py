@@ -50,13 +50,13 @@ def grid(found: Sequence[RunStatus], width: int, columns: Sequence[str] = (), se
     from rich.table import Table
     from rich.text import Text
 
-    rows, shown, _ = _fitting(found, columns, settings, width, _GAP)
+    shown, _ = _fitting(found, columns, settings, width, _GAP)
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name in shown:
         made.add_column(name, justify=_side(name), overflow="fold", no_wrap=name not in ("run", "reason"))
-    for entry, row in zip(found, rows, strict=True):
+    for entry, row in zip(found, zip(*shown.values(), strict=True), strict=True):
         styles = {"run": "name", "state": STATE_STYLES.get(entry.state, "")}
-        made.add_row(*(Text(row[name], style=styles.get(name, "")) for name in shown))
+        made.add_row(*(Text(cell, style=styles.get(name, "")) for name, cell in zip(shown, row, strict=True)))
     return made
 
 
@@ -66,42 +66,40 @@ def names(found: Iterable[RunStatus]) -> None:
 
 
 def _lines(found: Sequence[RunStatus], columns: Sequence[str], settings: Configs | None, width: int) -> None:
-    rows, shown, widths = _fitting(found, columns, settings, width, 2)
+    shown, widths = _fitting(found, columns, settings, width, 2)
     if "reason" in shown and not columns:
-        used = sum(widths[name] + 2 for name in shown if name != "reason")
-        for row in rows:
-            row["reason"] = cells.one_line(row["reason"], max(_REASON_WIDTH, width - used))
-    last = shown[-1]
-    head = {name: name for name in shown}
-    lines = []
-    for row in (head, *rows):
-        line = [
-            row[name]
-            if name == last and name in TEXT
-            else row[name].ljust(widths[name])
-            if _side(name) == "left"
-            else row[name].rjust(widths[name])
-            for name in shown
-        ]
-        lines.append("  ".join(line).rstrip())
-    sys.stdout.write("".join(f"{plain(line)}\n" for line in lines))
+        rest = max(_REASON_WIDTH, width - sum(widths[name] + 2 for name in shown if name != "reason"))
+        shown["reason"] = [cells.one_line(words, rest) for words in shown["reason"]]
+    last = [*shown][-1]
+    padded = []
+    for name, column in shown.items():
+        if name == last and name in TEXT:
+            padded.append([name, *column])
+            continue
+        side = str.ljust if _side(name) == "left" else str.rjust
+        padded.append([side(cell, widths[name]) for cell in (name, *column)])
+    lines = ("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+    sys.stdout.write(plain("".join(f"{line}\n" for line in lines)))
 
 
 def _fitting(
     found: Sequence[RunStatus], columns: Sequence[str], settings: Configs | None, width: int, gap: int
-) -> tuple[list[dict[str, str]], list[str], dict[str, int]]:
-    """The cells, the columns that say something and fit, and how wide each is."""
-    names = list(columns) or list(USUAL)
-    get = {name: CELLS.get(name) or partial(_setting, name, settings or {}) for name in names}
-    rows = [{name: cell(entry) for name, cell in get.items()} for entry in found]
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """The columns that say something and fit, by name, and how wide each is. By columns and not by rows: of ten
+    thousand runs, that is most of the time of a table."""
+    shown: dict[str, list[str]] = {}
+    for name in columns or USUAL:
+        cell = CELLS.get(name) or partial(_setting, name, settings or {})
+        shown[name] = [cell(entry) for entry in found]
     if not columns:
-        names = [name for name in names if name in _ALWAYS or any(row[name] not in _NOTHING for row in rows)]
-    widths = {name: max([len(name), *(len(row[name]) for row in rows)]) for name in names}
+        for name in [name for name in shown if name not in _ALWAYS and not set(shown[name]).difference(_NOTHING)]:
+            del shown[name]
+    widths = {name: max([len(name), *map(len, column)]) for name, column in shown.items()}
     for hidden in () if columns else _HIDE_FIRST:
-        needed = sum(gap + widths[name] for name in names if name != "reason")
-        if needed + (_REASON_WIDTH if "reason" in names else 0) > width and hidden in names:
-            names.remove(hidden)
-    return rows, names, widths
+        needed = sum(gap + widths[name] for name in shown if name != "reason")
+        if needed + (_REASON_WIDTH if "reason" in shown else 0) > width:
+            shown.pop(hidden, None)
+    return shown, widths
 
 
 def _setting(name: str, settings: Configs, entry: RunStatus) -> str:
