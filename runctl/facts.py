@@ -36,6 +36,9 @@ class Source:
         return f"{words} {self.detail}".strip()
 
 
+DEFAULT = Source("default")  # of a setting of runctl's own that nobody wrote: it stands where its section does
+
+
 @dataclass(frozen=True)
 class Fact:
     value: Any
@@ -63,18 +66,6 @@ class Unknown:
 
 class NotChecked(Exception):
     """A rule cannot judge, and says why; the engine reports it under coverage."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """A scalar of a config as it was written: its dotted key, its text, what YAML made of it, and where it stands
-    (None: given with --set)."""
-
-    key: str
-    text: str
-    value: Any
-    quoted: bool = False
-    position: Position | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +143,10 @@ class Facts:
         found = self.values.get(name)
         return found.value if isinstance(found, Fact) else default
 
+    def found(self, name: str) -> Fact | Unknown | None:
+        """The fact, or why it is unknown; None where nobody put it."""
+        return self.values.get(name)
+
     def lacks(self, name: str) -> bool:
         """Whether another trainer's config surely has no such thing: its dialect has a key for it that is not there, or
         is known as a whole and has none."""
@@ -161,7 +156,7 @@ class Facts:
 
     def why(self, name: str) -> str:
         """Why a value is unknown; `otherwise` is why every fact is that nobody put."""
-        found = self.values.get(name)
+        found = self.found(name)
         if isinstance(found, Unknown):
             return found.why
         if self.otherwise or not self.foreign:
@@ -174,8 +169,13 @@ class Facts:
         return next((name for name in names if (source := self.source(name)) and source.position), names[0])
 
     def source(self, name: str) -> Source | None:
-        found = self.values.get(name)
-        return found.source if isinstance(found, Fact) else None
+        found = self.found(name)
+        if not isinstance(found, Fact):
+            return None
+        if found.source is DEFAULT:
+            section = self.get("config.keys", {}).get((name.partition(".")[0],))
+            return Source("default", "", section)
+        return found.source
 
     def says(self, name: str) -> str:
         """`training.precision is fp32 (the default)`: the key, its value, and its origin if that is no line."""

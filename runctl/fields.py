@@ -13,6 +13,8 @@ MOST_LETTERS = 10_000
 def number(data: Any, key: str) -> float | None:
     """A finite number; True and False are none."""
     value = data.get(key) if type(data) is dict or isinstance(data, Mapping) else None
+    if type(value) is float:  # as nearly always: a list of ten thousand runs asks for a hundred thousand
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -24,7 +26,7 @@ def number(data: Any, key: str) -> float | None:
 def whole(data: Any, key: str) -> int | None:
     """A whole number of at most 64 bits: what is larger counts nothing."""
     value = data.get(key) if type(data) is dict or isinstance(data, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64 else None
+    return value if type(value) is int and value.bit_length() < 64 else None
 
 
 def text(data: Any, key: str) -> str | None:

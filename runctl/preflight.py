@@ -13,14 +13,15 @@ from typing import Any
 
 from runctl import adapters, guarded, rules, yamldoc
 from runctl import project as projects
-from runctl.adapters import folders, foreign, kinds, native, overlay, settle
+from runctl.adapters import folders, kinds, native, overlay
 from runctl.adapters import given as given_keys
 from runctl.errors import UsageError
-from runctl.facts import Facts, Finding, NotChecked, Unknown
+from runctl.facts import Facts, Finding, Unknown
 from runctl.gathering import carded, derived, history, secrets, surroundings, written
 from runctl.light import dataclass, field, replace
 from runctl.mending import advised
 from runctl.project import Project
+from runctl.repeats import Repeats
 from runctl.team import baseline, preflight_project, waivers
 from runctl.team.policy import UNWAIVABLE
 from runctl.team.waivers import Course, Waiver
@@ -143,15 +144,17 @@ def gather(
     if spec is None:
         native.read(document, overlay.native(options.overrides, options.gpu), project, facts)
     else:
+        from runctl.adapters import foreign, settle  # with all that they know of other trainers
+
         given_keys.check(document, spec, overrides)
         given = overlay.apply(document, overrides)
         foreign.read(document, spec, facts, tuple(given))
         overlay.canonical(facts, overrides, options.gpu)
         settle.settle(facts)
-    facts.put("config.scalars", foreign.scalars(document, overrides), "file")
+    facts.put("config.scalars", written.scalars(document, overrides), "file")
     kinds.read(facts, document, Path(path))
     written.read(facts, document, options.source)
-    derived.derive(facts, project)
+    Repeats(facts, project).derive(derived.derive, project)
     surroundings.derive(facts, project, online=options.online, detached=options.detached)
     carded.derive(facts, document, project)
     history.derive(facts, project)
@@ -222,18 +225,21 @@ def _judge(
     checked: list[str] = []
     not_checked: dict[str, str] = {}
     hidden = facts.get("config.hidden")
+    repeats = Repeats(facts, facts.project)
     for rule in chosen:
         if rule.id in off:
             continue
         if rule.id == "WV101":  # the last id: it judges the waivers by what the other rules found
-            ids = {one.id for one in chosen if one.id not in off}
+            own = [one for one in allowed if one.where == "config"]
+            ids = {one.id for one in chosen if one.id not in off} if own else ()
             course = Course([*findings, *(one for one, _ in waived)], waived, not_checked, ids)
-            facts.put("waivers", waivers.judged([one for one in allowed if one.where == "config"], course), "file")
+            facts.put("waivers", waivers.judged(own, course), "file")
         try:
-            found = [_complete(finding, rule, facts, document) for finding in rule.check(facts)]
-        except NotChecked as why:
-            not_checked[rule.id] = secrets.masked(str(why), hidden) if hidden else str(why)
-            continue
+            said = repeats.verdict(rule.check)
+            if isinstance(said, str):
+                not_checked[rule.id] = secrets.masked(said, hidden) if hidden else said
+                continue
+            found = [_complete(finding, rule, facts, document) for finding in said]
         except Exception as error:
             message = f"the rule {rule.id} crashed: {type(error).__name__}: {error}"
             crashed = Finding(message, fix="report this: it is a defect of runctl", severity="error")

@@ -14,8 +14,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from runctl import yamldoc
-
 DATA = Path(__file__).parent / "data"
 COMPILED = DATA / "compiled"
 
@@ -29,6 +27,8 @@ def load(name: str) -> Any:
             return _unpacked(made["data"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    from runctl import yamldoc  # which the supervisor and a list of runs do without
+
     return yamldoc.parse(raw.decode("utf-8"), name).data
 
 
@@ -62,6 +62,8 @@ def _file(name: str) -> Path:
 
 def _text(name: str) -> str:
     raw = (DATA / name).read_bytes()
+    from runctl import yamldoc
+
     data = yamldoc.parse(raw.decode("utf-8"), name).data
     made = {"from": name, "crc32": zlib.crc32(raw), "data": _packed(data)}
     return json.dumps(made, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"

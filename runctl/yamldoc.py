@@ -47,11 +47,15 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Scalar:
-    """A scalar as written: its text, and whether it was quoted, or has a tag (`!!float`) that says what it is."""
+class Written:
+    """A scalar as it was written: its dotted key, its text, what YAML made of it, whether it was quoted or has a tag
+    (`!!float`) that says what it is, and where it stands (None: given with --set)."""
 
+    key: str
     text: str
-    quoted: bool
+    value: Any
+    quoted: bool = False
+    position: Position | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Document:
     `scalars` gives scalars as they were written; `duplicates` lists keys given twice (the last one won); `hidden` are
     texts of it that are never shown. `tagged` are the tags of another program (`!ref <seed>`), in a document that may
     have them: such a value is its text with the tag before it, a list or mapping stays one, and nothing of it is run.
-    `beneath` are the files that it was laid over, the lowest first: a position may
-    stand in one of them.
+    `beneath` are the files that it was laid over, the lowest first: a position may stand in one of them. `straight`:
+    each scalar is in `data` where it was written, for no key is given twice and nothing is merged.
     """
 
     file: str
@@ -78,10 +82,11 @@ class Document:
     data: Any = None
     keys: dict[Path, Position] = field(default_factory=dict)
     values: dict[Path, Position] = field(default_factory=dict)
-    scalars: dict[Path, Scalar] = field(default_factory=dict)
+    scalars: dict[Path, Written] = field(default_factory=dict)
     duplicates: list[DuplicateKey] = field(default_factory=list)
     hidden: tuple[str, ...] = ()
     beneath: tuple[Document, ...] = ()
+    straight: bool = False
     tagged: list[tuple[str, Position]] = field(default_factory=list)
     _paths: dict[Position, Path] | None = field(default=None, repr=False, compare=False)
 
@@ -140,6 +145,11 @@ def load(path: FilePath | str, *, tags: bool = False) -> Document:
 def parse(text: str, file: str = "<text>", *, tags: bool = False) -> Document:
     """Parse one YAML document; raises YamlError with file:line:col. `tags` is as for `load`."""
     document = Document(file, text)
+    if "{" not in text and "[" not in text:
+        from runctl import yamlplain  # which reads this module
+
+        if yamlplain.read(document):
+            return document
     try:
         _Builder(document, tags).build(_json(text) if file.endswith(".json") else text)
     except yaml.YAMLError as error:
@@ -191,6 +201,7 @@ class _Builder:
         self.reader = LOADER("")
 
     def build(self, text: str) -> None:
+        self.document.straight = True
         parser = LOADER(text)
         try:
             self._read(parser.get_event)
@@ -231,6 +242,7 @@ class _Builder:
 
     def _close(self, event: Any) -> None:
         frame = self.stack.pop()
+        self.document.straight = self.document.straight and not frame.merges
         for merged in frame.merges:
             for source in merged if isinstance(merged, list) else [merged]:
                 if not isinstance(source, dict):
@@ -252,13 +264,13 @@ class _Builder:
             path = (*frame.path, frame.key if frame.mapping else len(frame.value))
         document = self.document
         mark = event.start_mark
-        document.values[path] = Position(document.file, mark.line + 1, mark.column + 1)
+        document.values[path] = place = Position(document.file, mark.line + 1, mark.column + 1)
         if event.tag and self._foreign(event):
             text = value = f"{event.tag.replace(_STANDARD, '!!')} {text}".rstrip()
         else:
             value = text if quoted and event.tag is None else self._value(text, event)
         explicit = event.tag is not None and event.tag.removeprefix(_STANDARD) in _KNOWN
-        document.scalars[path] = Scalar(text, quoted or explicit)
+        document.scalars[path] = Written(".".join(map(str, path)), text, value, quoted or explicit, place)
         if event.anchor:
             self.anchors[event.anchor] = (value, 1)
         self._add(value, 1, 1, event)
@@ -271,6 +283,7 @@ class _Builder:
         path = (*frame.path, key)
         here = self._position(event)
         if key in frame.value:
+            self.document.straight = False
             self.document.duplicates.append(DuplicateKey(path, self.document.keys[path], here))
             if len(self.document.duplicates) > MAX_DUPLICATES:
                 raise self._error(f"more than {MAX_DUPLICATES:,} keys are given twice", event)

@@ -33,6 +33,8 @@ def plain(text: str) -> Any:
         return _seen[text]
     if text[:1] not in _FIRST:
         return text
+    if len(text) < 16 and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
+        return int(text)
     value = meaning(text)
     if len(text) <= MAX_KEPT and len(_seen) < MAX_SEEN:
         _seen[text] = value  # what has no tag is no list or mapping: nothing can change it

@@ -11,7 +11,7 @@ from runctl.adapters.spec import ANYWHERE, OPEN, SWITCHES, Spec, Take, normal, w
 from runctl.adapters.tree import Leaf, Tree, saves, stands
 from runctl.adapters.vocabulary import WORDS, Amount, count, number, optimizer_steps, presence, switch, whole
 from runctl.config.every import Every
-from runctl.facts import Facts, Written
+from runctl.facts import Facts
 from runctl.yamldoc import Document, Path, Position
 
 TIMES = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
@@ -252,27 +252,3 @@ def _same(written: Any, wanted: Any) -> bool:
     if isinstance(written, str) and isinstance(wanted, str):
         return written.lower() == wanted.lower()
     return bool(written == wanted)
-
-
-def scalars(document: Document, overridden: dict[Path, str]) -> tuple[Written, ...]:
-    """Every scalar as written; an override takes the place of what it sets."""
-    values = tuple(
-        Written(
-            ".".join(map(str, path)), scalar.text, _at(document.data, path), scalar.quoted, document.values.get(path)
-        )
-        for path, scalar in document.scalars.items()
-        if path not in overridden
-    )
-    given = tuple(
-        Written(".".join(map(str, path)), text, _at(document.data, path)) for path, text in overridden.items()
-    )
-    return values + given
-
-
-def _at(data: Any, path: Path) -> Any:
-    for part in path:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data

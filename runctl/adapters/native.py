@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache, partial
+from typing import Any
 
 from runctl import config as configs
 from runctl.adapters import native_dataset
 from runctl.config import LoadedConfig, RunConfig
 from runctl.errors import ConfigError
-from runctl.facts import Fact, Facts, Source
+from runctl.facts import DEFAULT, Fact, Facts, Source
+from runctl.light import replace
 from runctl.project import Project
+from runctl.repeats import Repeats
+from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel import metric_names
 from runctl.yamldoc import Document
 
@@ -42,25 +47,26 @@ def read(document: Document, overrides: Sequence[str], project: Project, facts: 
     kind = "encoded" if loaded.config.data.encoded else "simulated"
     facts.put("data.startup", f"{kind} {facts.get('data.frames') or 0}", "derived", "data")
     _length(loaded.config, facts)
-    _model(loaded.config, facts)
+    _model(loaded.config, facts, project)
 
 
 _OF_THE_MODEL = {"data", "encoding", "model", "training", "loss_weights", "checkpoint"}
 
 
 def _settings(loaded: LoadedConfig, facts: Facts) -> None:
-    """Each leaf of the config under its dotted key. A default stands where its section does, if it is written."""
-    defaults: dict[str, Source] = {}
-    values, keys = facts.values, loaded.document.keys
-    for key, value, kind, place in loaded.leaves:
-        if kind != "default":
-            values[key] = Fact(value, Source(kind, "", place))
-            continue
-        section = key.partition(".")[0]
-        source = defaults.get(section)
-        if source is None:
-            source = defaults[section] = Source("default", "", keys.get((section,)))
-        values[key] = Fact(value, source)
+    """Each setting of the config under its dotted key."""
+    values = facts.values
+    values.update(_unwritten())
+    for key, value, kind, place in loaded.given:
+        values[key] = Fact(value, DEFAULT if kind == "default" else Source(kind, "", place))
+        values.pop(key.rpartition(".")[0], None)  # what stands there for a section that need not be there
+
+
+@cache
+def _unwritten() -> dict[str, Fact]:
+    """The settings of a config that says nothing: most of those of any config, made once for all."""
+    empty = replace(configs.validate(Document("", "", {"name": "empty"})), plain=False)
+    return {key: Fact(value, DEFAULT) for key, value, *_ in empty.given}
 
 
 def _length(config: RunConfig, facts: Facts) -> None:
@@ -89,21 +95,37 @@ def _length(config: RunConfig, facts: Facts) -> None:
         facts.put("run.epochs", training.epochs or 1.0, "derived", "training.epochs")
 
 
-def _model(config: RunConfig, facts: Facts) -> None:
+def _model(config: RunConfig, facts: Facts, project: Project) -> None:
     """The model's size and widths, from its architecture."""
-    from runctl.estimate import calibration, parameters
+    from runctl.estimate import calibration
 
-    encoding, model = config.encoding, config.model
-    facts.put("encoding.whole", encoding, "derived", "encoding")
-    facts.put("model.whole", model, "derived", "model")
-    for name, count in (("parameters", parameters.count), ("flops", parameters.flops)):
+    facts.put("encoding.whole", config.encoding, "derived", "encoding")
+    facts.put("model.whole", config.model, "derived", "model")
+    Repeats(facts, project).derive(_sizes, project)
+    facts.derive("calibration.shape", "the config", lambda: _same(*calibration.shape(config).items()))
+    facts.derive("run.processes", "compute.gpu, training.processes", lambda: calibration.sharing(config))
+
+
+def _sizes(facts: Facts, project: Project) -> None:
+    from runctl.estimate import parameters
+
+    encoding, model, every = facts.need("encoding.whole"), facts.need("model.whole"), facts.get("training.targets")
+    for name, count in (("parameters", parameters.count), ("flops", partial(parameters.flops, every=every == "all"))):
         try:
             facts.put(f"model.{name}", count(encoding, model), "derived", "the architecture")
         except (ValueError, ArithmeticError) as error:
             facts.miss(f"model.{name}", f"the model cannot be built: {error}")
-    if config.training.activation_checkpointing and facts.get("model.flops"):
+    if facts.get("training.activation_checkpointing") and facts.get("model.flops"):
         again = parameters.recompute_flops(encoding, model)
         facts.put("model.recompute_flops", again, "derived", "training.activation_checkpointing")
-    facts.derive("calibration.shape", "the config", lambda: calibration.shape(config))
     facts.put("model.inputs", parameters.inputs(encoding), "derived", "encoding")
     facts.put("model.outputs", parameters.outputs(encoding), "derived", "encoding")
+    facts.put("encoding.keys", encodings.dataset_keys(encoding), "derived", "encoding")
+    facts.put("encoding.digest", encodings.dataset_digest(encoding), "derived", "encoding")
+    facts.put("encoding.layout", encodings.columns(encoding), "derived", "encoding")
+
+
+@lru_cache(maxsize=1024)
+def _same(*items: tuple[str, Any]) -> dict[str, Any]:
+    """One mapping for equal shapes, so that what follows from it is seen to be the same (`repeats.py`)."""
+    return dict(items)

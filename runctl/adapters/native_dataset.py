@@ -16,7 +16,6 @@ from runctl.config import RunConfig
 from runctl.facts import Facts
 from runctl.filekind import other_than_file
 from runctl.project import Project
-from runctl.tasks.worldmodel import encoding
 from runctl.tasks.worldmodel import split as splits
 from runctl.units import counted
 
@@ -28,9 +27,6 @@ _PARTS = ("encoding", "encoding_digest", "layout", "frames", "columns")
 
 def read(config: RunConfig, project: Project, facts: Facts) -> None:
     """Put `dataset.*` and `data.*` facts, or why they are unknown."""
-    facts.put("encoding.keys", encoding.dataset_keys(config.encoding), "derived", "encoding")
-    facts.put("encoding.digest", encoding.dataset_digest(config.encoding), "derived", "encoding")
-    facts.put("encoding.layout", encoding.columns(config.encoding), "derived", "encoding")
     if config.data.encoded is None:
         _without(config, facts)
         return

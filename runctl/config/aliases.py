@@ -6,7 +6,6 @@ only the names of `RunConfig` exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from runctl.light import dataclass, field
@@ -32,10 +31,12 @@ ONLY_OFF: dict[Path, str] = {
 
 @dataclass
 class Aliased:
-    """`data` with today's keys; `moved` maps a new path to the path that the file used."""
+    """`data` with today's keys; `moved` maps a new path to the path that the file used; `dropped`: a setting that
+    says nothing was left out."""
 
     data: dict[str, Any]
     moved: dict[Path, Path] = field(default_factory=dict)
+    dropped: bool = False
     notes: list[str] = field(default_factory=list)
     problems: list[tuple[Path, str, str]] = field(default_factory=list)  # path, message, hint
 
@@ -45,10 +46,13 @@ def apply(data: dict[str, Any]) -> Aliased:
     copy = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     result = Aliased(copy)
     for path, hint in ONLY_OFF.items():
+        if not _has(copy, path):
+            continue
         value = _get(copy, path)
-        if (value is None and _has(copy, path)) or value in (False, 0):
+        if value is None or value in (False, 0):
+            result.dropped = True
             _drop(copy, path)
-        elif _has(copy, path) and path != ("training", "device"):
+        elif path != ("training", "device"):
             result.problems.append((path, f"{'.'.join(map(str, path))}: {value!r} is not supported", hint))
             _drop(copy, path)
     for path, why in UNUSED.items():
@@ -107,20 +111,21 @@ def _refuse_other_architectures(result: Aliased) -> None:
         model.pop(key, None)
 
 
-def _walk(data: dict[str, Any], path: Path, then: Callable[[dict[Any, Any]], Any]) -> Any:
+def _holder(data: dict[str, Any], path: Path) -> dict[Any, Any]:
+    """The section in which a key would stand; an empty one where there is none."""
     node: Any = data
     for key in path[:-1]:
         node = node.get(key) if isinstance(node, dict) else None
-    return then(node) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else {}
 
 
 def _has(data: dict[str, Any], path: Path) -> bool:
-    return bool(_walk(data, path, lambda node: path[-1] in node))
+    return path[-1] in _holder(data, path)
 
 
 def _get(data: dict[str, Any], path: Path) -> Any:
-    return _walk(data, path, lambda node: node.get(path[-1]))
+    return _holder(data, path).get(path[-1])
 
 
 def _drop(data: dict[str, Any], path: Path) -> None:
-    _walk(data, path, lambda node: node.pop(path[-1], None))
+    _holder(data, path).pop(path[-1], None)

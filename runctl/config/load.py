@@ -43,19 +43,56 @@ class Origin:
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config with its file. `leaves` are all its settings: dotted key (`training.lr`), value, kind of origin
-    and, where it stands in the file, the place."""
+    """A valid config with its file. `data` is what was given, with today's keys: `moved` maps those that the file
+    spells otherwise, `overridden` are those given with --set. `plain`: nothing stands in the file but what is in
+    `data`."""
 
     config: RunConfig
     document: yamldoc.Document
-    path: Path
-    leaves: list[Leaf]
+    data: dict[str, Any]
+    moved: dict[yamldoc.Path, yamldoc.Path] = field(default_factory=dict)
+    overridden: dict[yamldoc.Path, str] = field(default_factory=dict)
+    plain: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.document.file)
 
     @property
     def origins(self) -> dict[str, Origin]:
         """Where each setting came from, by its dotted key."""
-        return {key: Origin(kind, place) for key, _, kind, place in self.leaves}
+        found: list[Leaf] = []
+        self._leaves(self.config, self.data, (), True, found)
+        return {key: Origin(kind, place) for key, _, kind, place in found}
+
+    @property
+    def given(self) -> list[Leaf]:
+        """The settings, where they are not plainly what they are in every config that does not say them: dotted key
+        (`training.lr`), value, kind of origin and, where it stands in the file, the place. A section that need not be
+        there is given as a whole."""
+        found: list[Leaf] = []
+        self._leaves(self.config, self.data, (), not self.plain, found)
+        return found
+
+    def _leaves(self, config: Settings, data: dict[str, Any], above: yamldoc.Path, every: bool, to: list[Leaf]) -> None:
+        dotted, keys, moved, values = (
+            "".join(f"{part}." for part in above),
+            self.document.keys,
+            self.moved,
+            vars(config),
+        )
+        for name in values if every else data:
+            path, value, given = (*above, name), values[name], data.get(name)
+            section = isinstance(value, Settings) and not isinstance(value, Every)
+            if section and (given is None or isinstance(given, dict)):
+                self._leaves(value, given or {}, path, every or config.model_fields[name].default is None, to)
+            elif self.overridden and any(path[: len(key)] == key for key in self.overridden):
+                to.append((dotted + name, value, "override", None))
+            elif (place := keys.get(moved.get(path, path) if moved else path)) is not None:
+                to.append((dotted + name, value, "alias" if path in moved else "file", place))
+            else:
+                to.append((dotted + name, value, "default", None))
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig:
@@ -76,7 +113,8 @@ def validate(document: yamldoc.Document, overrides: Sequence[str] = ()) -> Loade
         raise UsageError(f"{path} holds a {_kind(document.data)}, not a mapping of settings")
     aliased = aliases.apply({str(key): value for key, value in document.data.items()})
     data = aliased.data
-    data.setdefault("name", _name_from(Path(path)))
+    if "name" not in data:
+        data["name"] = _name_from(Path(path))
     overridden: dict[yamldoc.Path, str] = {}
     for text in overrides:
         key, value = parse_override(text)
@@ -99,9 +137,8 @@ def validate(document: yamldoc.Document, overrides: Sequence[str] = ()) -> Loade
         if (more := len(found) - MAX_PROBLEMS) > 0:
             found[MAX_PROBLEMS:] = [Problem(f"{more:,} more problems like these")]
         raise ConfigError(found)
-    leaves: list[Leaf] = []
-    _leaves(config, data, document.keys, aliased.moved, overridden, (), leaves)
-    return LoadedConfig(config, document, Path(path), leaves, aliased.notes)
+    plain = not (overridden or aliased.moved or aliased.dropped)
+    return LoadedConfig(config, document, data, aliased.moved, overridden, plain, aliased.notes)
 
 
 def _beyond_types(
@@ -252,31 +289,6 @@ def _set(data: dict[str, Any], path: yamldoc.Path, value: Any, text: str) -> Non
     if other and value is not None:
         node.pop(other, None)  # a length given on the command line replaces the file's, whichever it was
     node[last] = value
-
-
-def _leaves(
-    config: Settings,
-    data: Any,
-    keys: dict[yamldoc.Path, yamldoc.Position],
-    moved: dict[yamldoc.Path, yamldoc.Path],
-    overridden: dict[yamldoc.Path, str],
-    prefix: yamldoc.Path,
-    found: list[Leaf],
-) -> None:
-    above = "".join(f"{part}." for part in prefix)
-    for name, value in vars(config).items():
-        path = (*prefix, name)
-        if isinstance(value, Settings) and not isinstance(value, Every):
-            given = data.get(name) if data else None
-            if given is None or isinstance(given, dict):
-                _leaves(value, given, keys, moved, overridden, path, found)
-                continue
-        if overridden and any(path[: len(key)] == key for key in overridden):
-            found.append((above + name, value, "override", None))
-        elif (place := keys.get(moved.get(path, path) if moved else path)) is not None:
-            found.append((above + name, value, "alias" if path in moved else "file", place))
-        else:
-            found.append((above + name, value, "default", None))
 
 
 def _model_of(annotation: Any) -> type[Settings] | None:

@@ -17,6 +17,7 @@ from runctl.config import plain
 from runctl.config.plain import BeforeValidator, Bounds, Check, Doubt
 
 MISSING: Any = object()
+MOST_KNOWN = 10_000  # sections of one process: those of many configs repeat each other
 __all__ = ["MISSING", "BeforeValidator", "Field", "Settings", "after", "before", "errors", "marked", "shown"]
 
 
@@ -151,6 +152,9 @@ class Settings:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
+_known: dict[Any, Any] = {}
+
+
 def errors(error: ValueError) -> list[Any]:
     """What is wrong with each value of a section that was refused, as pydantic lists it."""
     return error.errors(include_url=False)  # type: ignore[attr-defined,no-any-return]
@@ -165,9 +169,23 @@ def _plain(value: Any, mode: str) -> Any:
 
 
 def _made(cls: type[Settings], data: Any) -> Any:
-    """The section of plainly valid data; raises Doubt or ValueError otherwise."""
+    """The section of plainly valid data; raises Doubt or ValueError otherwise. Equal data give the same object."""
     if type(data) is cls:
         return data
+    kinds = tuple(map(type, data.values())) if type(data) is dict else type(data)
+    key = (cls, tuple(data.items()) if type(data) is dict else data, kinds)  # 1, 1.0 and true are equal
+    try:
+        if (known := _known.get(key)) is not None:
+            return known
+    except TypeError:  # it holds a list or a mapping
+        return _built(cls, data)
+    made = _built(cls, data)
+    if len(_known) < MOST_KNOWN:
+        _known[key] = made
+    return made
+
+
+def _built(cls: type[Settings], data: Any) -> Any:
     for name in cls._before:
         data = getattr(cls, name)(data)
     if type(data) is not dict:

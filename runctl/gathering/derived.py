@@ -137,6 +137,8 @@ def _memory(facts: Facts) -> memory.Memory:
         corrupt=facts.need("training.ss_corrupt_frames") if training["scheduled_sampling"] else 0,
         windows=windows,
         recompute=facts.get("training.activation_checkpointing", False),
+        every=facts.get("training.targets") == "all",
+        kernel=facts.get("training.kernel", "auto"),
     )
     try:
         return memory.peak(memory.Request(shape, gpu, facts.get("data.frames", 0), processes))

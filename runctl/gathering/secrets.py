@@ -59,7 +59,7 @@ _IN_LINE = pattern(
     r"|(?<![a-z])token|auth[_-]?token|hf[_-]?token|hub[_-]?token|access[_-]?token)[\w-]*[\"']?\s*[:=]\s*)"
     r"(\"[^\"]*\"?|'[^']*'?|[^\s,}\]#]+)"
 )
-_COMMENT = pattern(r"(?:^|(?<=\s))#[^\n]{0,1000}", re.MULTILINE)
+_COMMENT = pattern(r"#(?<!\S#)[^\n]{0,1000}")
 _ENDS = pattern(r"[\s\"':=]")
 LEAST_LENGTH, LEAST_BITS, LONGEST = 16, 3.0, 500
 

@@ -182,11 +182,8 @@ def _own(group: Sequence[Member]) -> None:
     """`siblings.factors`: the few keys in which a config differs from what most of its siblings say."""
     usual = sweeps.usual([one.flat for one in group])
     for one in group:
-        own = tuple(
-            key
-            for key, value in one.flat.items()
-            if usual.get(key, sweeps.ABSENT) != value and key.rpartition(".")[2] not in NAMES
-        )
+        unusual = [key for key, value in one.flat.items() if usual.get(key, sweeps.ABSENT) != value]
+        own = tuple(key for key in unusual if key.rpartition(".")[2] not in NAMES)
         if own and len({re.sub(r"\.\d+(?:\.|$)", ".", key) for key in own}) <= MOST_OWN:
             one.facts.put("siblings.factors", own, "derived", "the configs given")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -41,33 +41,44 @@ class Inconsistent:
 
 
 def flat(data: Any) -> Flat:
-    """Dotted key → value of every leaf."""
+    """Dotted key → value of every leaf, the last first."""
     found: Flat = {}
-    stack: list[tuple[str, Any]] = [("", data)]
-    while stack:
-        key, node = stack.pop()
-        if isinstance(node, dict) and node:
-            stack += [(f"{key}.{part}" if key else str(part), value) for part, value in node.items()]
-        elif isinstance(node, list) and node:
-            stack += [(f"{key}.{index}", value) for index, value in enumerate(node)]
+    within: list[tuple[str, Iterator[tuple[Any, Any]]]] = [("", iter([("", data)]))]
+    while within:
+        above, rest = within[-1]
+        for part, node in rest:
+            key, kind = f"{above}{part}", node.__class__
+            if kind is not dict and kind is not list:
+                found[key] = node
+            elif not node:
+                found[key] = repr(node)
+            else:
+                inner = node.items() if kind is dict else list(enumerate(node))
+                within.append((f"{key}." if key else "", reversed(inner)))
+                break
         else:
-            found[key] = repr(node) if isinstance(node, dict | list) else node
+            within.pop()
     return found
 
 
 def usual(flats: Sequence[Flat]) -> Flat:
     """What more than half of the configs say of a key; keys that most of them lack are not in it."""
-    counts: dict[str, Counter[Hashable]] = defaultdict(Counter)
-    for one in flats:
-        for key, value in one.items():
-            counts[key][value] += 1
-    found = {}
-    for key, values in counts.items():
-        (value, count), *_ = values.most_common(1)
+    found: Flat = {}
+    for key, values in _columns(flats).items():
+        (value, count), *_ = Counter(values).most_common(1)
         if count * 2 > len(flats):
             found[key] = value
-        elif sum(values.values()) * 2 > len(flats):
+        elif len(values) * 2 > len(flats):
             found[key] = _Varies
+    return found
+
+
+def _columns(flats: Iterable[Flat]) -> dict[str, list[Hashable]]:
+    """What is said of each key."""
+    found: dict[str, list[Hashable]] = defaultdict(list)
+    for one in flats:
+        for key, value in one.items():
+            found[key].append(value)
     return found
 
 
@@ -126,12 +137,7 @@ def says(number: str, suffix: str, value: Any) -> bool:
 def _judge(members: Sequence[Member], factor: Sequence[str]) -> None:
     from runctl.gathering.siblings import NAMES
 
-    counts: dict[str, Counter[Hashable]] = defaultdict(Counter)
-    example: dict[tuple[str, Hashable], str] = {}
-    for one in members:
-        for key, value in one.flat.items():
-            counts[key][value] += 1
-            example.setdefault((key, value), one.path)
+    counts = {key: Counter(values) for key, values in _columns(one.flat for one in members).items()}
     unequal = {}
     for key, values in counts.items():
         lacking = len(members) - sum(values.values())
@@ -141,6 +147,11 @@ def _judge(members: Sequence[Member], factor: Sequence[str]) -> None:
             unequal[key] = (lacking, max(values.values()))
     if not unequal:
         return
+    example: dict[tuple[str, Hashable], str] = {}
+    for one in members:
+        for key in unequal:
+            if key in one.flat:
+                example.setdefault((key, one.flat[key]), one.path)
     for one in members:
         found = []
         for key, (lacking, most) in unequal.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +17,13 @@ NONE = "no baseline lies beside it: give its folder, with a config that has base
 
 def put(configs: Sequence[Facts]) -> None:
     """Put `baseline.name` and `baseline.FACT` into every config in whose folder exactly one is named as a baseline."""
-    of_folder: dict[Path, list[Facts]] = {}
+    of_folder: dict[str, list[Facts]] = {}
     for facts in configs:
-        path = Path(facts.path)
-        if _NAME.search(path.stem) and facts.get("config.kind") == "training":
-            of_folder.setdefault(path.parent, []).append(facts)
+        folder, name = os.path.split(facts.path)
+        if _NAME.search(name) and _NAME.search(Path(name).stem) and facts.get("config.kind") == "training":
+            of_folder.setdefault(folder, []).append(facts)
     for facts in configs:
-        found = of_folder.get(Path(facts.path).parent, [])
+        found = of_folder.get(os.path.dirname(facts.path), [])
         if len(found) != 1 or found[0] is facts:
             facts.miss("baseline.name", NONE if not found else "it is the baseline, or there are several")
             continue

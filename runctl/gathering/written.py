@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runctl.facts import Facts
 from runctl.gathering import secrets
-from runctl.yamldoc import Document, Position
+from runctl.light import replace
+from runctl.yamldoc import Document, Position, Written
+from runctl.yamldoc import Path as Keys
 
 if TYPE_CHECKING:
     from runctl.gathering.sources import Words
@@ -51,3 +53,25 @@ def _position(secret: secrets.Secret, facts: Facts, document: Document) -> Posit
         return next((one.position for one in facts.get("config.scalars", ()) if one.key == secret.key), None)
     before = document.text[: secret.offset]
     return Position(document.file, before.count("\n") + 1, secret.offset - (before.rfind("\n") + 1) + 1)
+
+
+def scalars(document: Document, overridden: dict[Keys, str]) -> tuple[Written, ...]:
+    """Every scalar as written; an override takes the place of what it sets."""
+    if document.straight and not overridden:
+        return tuple(document.scalars.values())
+    values = tuple(
+        replace(one, value=_at(document.data, path)) for path, one in document.scalars.items() if path not in overridden
+    )
+    given = tuple(
+        Written(".".join(map(str, path)), text, _at(document.data, path)) for path, text in overridden.items()
+    )
+    return values + given
+
+
+def _at(data: Any, path: Keys) -> Any:
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data

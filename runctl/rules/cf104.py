@@ -44,10 +44,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from runctl.adapters.vocabulary import WORDS, count, number, switch, text, whole
-from runctl.facts import Edit, Facts, Finding, Severity, Written
+from runctl.facts import Edit, Facts, Finding, Severity
 from runctl.light import pattern
 from runctl.rules.cf102 import composed, is_placeholder
-from runctl.yamldoc import Position
+from runctl.yamldoc import Position, Written
 
 SEVERITY: Severity = "error"
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from runctl.facts import Facts, Finding, Severity
 from runctl.light import pattern
@@ -46,7 +47,7 @@ _NOT_DATA = ("seed", "init", "augment", "crop", "flip")
 
 def check(facts: Facts) -> Iterable[Finding]:
     for one in facts.need("config.scalars"):
-        if not _ON_FAILURE.search(one.key):
+        if not _on_failure(one.key):
             continue
         key = one.key.lower()
         made_up = [
@@ -63,3 +64,9 @@ def check(facts: Facts) -> Iterable[Finding]:
         )
         fix = f"let it fail: {one.key}: {'false' if one.value is True else 'none'}"
         yield Finding(message, at=one.position or one.key, fix=fix, severity="warning" if smoke or free else "error")
+
+
+@lru_cache(maxsize=4096)
+def _on_failure(key: str) -> bool:
+    """Whether a key says what happens if something goes wrong; the configs of one call have the same keys."""
+    return bool(_ON_FAILURE.search(key))

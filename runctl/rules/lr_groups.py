@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runctl.facts import Facts, Written
+from runctl.facts import Facts
 from runctl.light import pattern
+from runctl.yamldoc import Written
 
 _PARTS = pattern(r"[._\-/\[\]]+")
 _NO_PEAK = pattern(  # words of keys that hold no group's peak rate
