@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from runctl import config as configs
-from runctl import yamldoc
+from runctl import hardware, yamldoc
 from runctl.config.load import validate
 from runctl.config.model import Training
-from runctl.fields import whole
+from runctl.errors import UsageError
+from runctl.fields import text, whole
 from runctl.light import asdict, dataclass, replace
 from runctl.standing import Standing
 from runctl.train import schedule, sharing
+from runctl.units import counted
 
 REFUSED = {
     "task": "another task is another run",
@@ -43,6 +45,7 @@ FREE = {
     "training.threads": "losses may differ in their last digits",
     "training.device": "losses may differ in their last digits",
     "training.activation_checkpointing": "the same numbers, another memory",
+    "training.kernel": "losses may differ in their last digits",
     "checkpoint": "how often and how many checkpoints are kept",
     "compute": "where and how long it may run",
 }
@@ -53,12 +56,14 @@ MEANT = {
     "training.precision": "the steps from here on are computed otherwise",
     "training.processes": "each process draws its own random numbers: dropout and corruption go on otherwise",
     "training.scheduled_sampling": "the steps from here on are trained otherwise",
+    "training.targets": "training losses before and after cannot be compared; those of validations can",
     "training.validation_windows": "losses of validations before and after are of other windows",
     "loss_weights": "losses before and after cannot be compared",
     "budget": "what may be spent, all attempts together",
     "guards": "what ends the run or is noted",
     "command": "the program is started otherwise",
 }
+_SHARED = "the same windows in every step; losses may differ in their last digits"
 CURVE = ("training.lr", "training.min_lr_ratio", "training.warmup_steps")
 LENGTH = ("training.epochs", "training.steps")
 BATCH = ("training.batch_size", "training.accumulation")
@@ -103,9 +108,35 @@ def between(old: Mapping[str, Any], new: Mapping[str, Any], standing: Standing |
         if one != other and key != "name":
             weight, means = _weighed(key)
             if key == "training.processes" and not sharing.draws(new):
-                weight, means = "free", "the same windows in every step; losses may differ in their last digits"
+                weight, means = "free", _SHARED
+            if key == "compute.gpu":
+                weight, means = _gpus(old, new)
             found.append(Change(key, one, other, weight, means or _means(key, old, new, standing)))
     return tuple(sorted(found, key=lambda change: ("refused", "accepted", "free").index(change.weight)))
+
+
+def _gpus(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, str]:
+    """Other GPUs are free; another number of them is, too, where it changes nothing that is learned: runctl's own
+    trainer reads the same windows in every step, but each of its processes draws its own random numbers. What a program
+    of one's own makes of more GPUs is not known here: mostly a larger batch."""
+    before, after = (max(1, count(config)) for config in (old, new))  # none at all is one process, too
+    if before == after:
+        return "free", FREE["compute"]
+    if new.get("task") == "command":
+        return "accepted", f"its program finds {counted(after, 'GPU')}, {before} before: its batch may be another"
+    if drawn := sharing.draws(new):
+        said = f"{after} processes share the run, {before} before, each with its own random numbers"
+        return "accepted", f"{said}: {drawn} go on otherwise"
+    return "free", _SHARED
+
+
+def count(config: Mapping[str, Any]) -> int:
+    """How many GPUs a config asks for, of several choices the most; 0 without any."""
+    gpu = text(config.get("compute"), "gpu")
+    try:
+        return max((hardware.split(one.strip())[1] for one in gpu.split(",")), default=0) if gpu else 0
+    except UsageError:  # preflight says what is wrong with it
+        return 0
 
 
 def moved(change: Change, project: Path, dataset: str | None) -> Change:

@@ -13,15 +13,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runctl import fields, record, status
-from runctl.errors import CheckpointError, RefusedError, RunFailed, UsageError, WaitTimeout
+from runctl import backends, fields, record, status
+from runctl.errors import CheckpointError, RefusedError, RunctlError, RunFailed, UsageError, WaitTimeout
 from runctl.light import asdict, dataclass
-from runctl.supervisor.summary import newest_checkpoint
+from runctl.supervisor.summary import checkpoints, newest_checkpoint
 from runctl.units import format_duration
 
 ANSWER_SECONDS = 15.0
-_LOOK_SECONDS = 0.1
+REMOTE_SECONDS = 60.0  # over a provider: the container listens every two seconds, and a commit may take its time
+_LOOK_SECONDS, _REMOTE_LOOK_SECONDS = 0.1, 0.5
 _CHUNK = 8 << 20
+_THERE = "it is on the volume, as long as its manifest says; by sha256 once it is pulled"
 
 
 @dataclass(frozen=True)
@@ -56,44 +58,53 @@ class Saved:
 
 def ask(run: record.RunDir, timeout_seconds: float | None = None) -> Request:
     """Ask for a checkpoint; returns once the supervisor has passed that on. A run before its first step is waited for.
+    On a provider's machines the request and the answer take some seconds each.
 
     Raises UsageError for a run that does not train, RefusedError where its program cannot be asked or the run is
-    another user's, WaitTimeout if the supervisor does not answer.
+    another user's, WaitTimeout if the supervisor does not answer; ProviderError.
     """
-    if run.remote.exists():
-        hint = f"it saves by checkpoint.every, and when it is stopped: runctl stop {run.name}"
-        raise UsageError(
-            f"{run.name} runs on {status.backend_of(run)}, where a checkpoint cannot be asked for", hint=hint
-        )
     found = status.observe(run)
     _check(found)
-    number = found.attempt
+    number, away = found.attempt, run.remote.exists()
     name, by = uuid.uuid4().hex, _who()
-    _write(run.attempt(number), {"schema_version": record.SCHEMA_VERSION, "id": name, "by": by, "time": time.time()})
+    request = {"schema_version": record.SCHEMA_VERSION, "id": name, "by": by, "time": time.time()}
+    if away:
+        backends.remote(status.backend_of(run)).request_save(run, request)
+    else:
+        _write(run.attempt(number), request)
+    patience = REMOTE_SECONDS if away else ANSWER_SECONDS
     deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    answer_by = time.monotonic() + ANSWER_SECONDS
+    answer_by = time.monotonic() + patience
     while True:
         row = next((row for row in record.read_lines(run.events) if row.get("id") == name), None)
         if row is not None and row.get("event") == "checkpoint_refused":
             raise RefusedError(f"{run.name} was not asked: {fields.text(row, 'reason')}", hint=_instead(found))
         if row is not None:
             at = fields.number(row, "time") or time.time()
-            return Request(run.name, number, name, by, at, fields.whole(row, "step"))
+            return Request(run.name, fields.whole(row, "attempt") or number, name, by, at, fields.whole(row, "step"))
         found = status.observe(run)
-        if found.over or found.attempt != number:
-            _withdraw(run.attempt(number))
+        if found.over or (found.attempt != number and not away):  # there the next container hears of it, too
+            _withdraw(run, number)
             raise UsageError(f"{run.name} ended before it could be asked: {_told(found)}", hint=_instead(found))
         waits = not found.first_step
         if deadline is not None and time.monotonic() >= deadline and waits:
-            _withdraw(run.attempt(number))
+            _withdraw(run, number)
             raise WaitTimeout(f"{run.name} has made no step within {format_duration(timeout_seconds or 0.0)}")
         if not waits and time.monotonic() >= answer_by:
-            _withdraw(run.attempt(number))
-            hint = "was it started by an older runctl, or is its supervisor stopped? see: runctl doctor"
-            raise WaitTimeout(f"the supervisor of {run.name} does not answer; nothing was asked", hint=hint)
+            raise _unanswered(run, number, patience)
         if waits:
-            answer_by = time.monotonic() + ANSWER_SECONDS
-        time.sleep(_LOOK_SECONDS)
+            answer_by = time.monotonic() + patience
+        time.sleep(_REMOTE_LOOK_SECONDS if away else _LOOK_SECONDS)
+
+
+def _unanswered(run: record.RunDir, number: int, patience: float) -> WaitTimeout:
+    """Nobody has confirmed a request: here it is taken back, there it may be on its way."""
+    if run.remote.exists():
+        said = f"{run.name} was asked for a checkpoint, and has not confirmed it within {format_duration(patience)}"
+        return WaitTimeout(f"{said}; the request stands", hint=f"see: runctl status {run.name}")
+    _withdraw(run, number)
+    hint = "was it started by an older runctl, or is its supervisor stopped? see: runctl doctor"
+    return WaitTimeout(f"the supervisor of {run.name} does not answer; nothing was asked", hint=hint)
 
 
 def wait(run: record.RunDir, asked: Request, timeout_seconds: float | None = None) -> Saved:
@@ -185,9 +196,13 @@ def _write(attempt: record.Attempt, request: Mapping[str, Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _withdraw(attempt: record.Attempt) -> None:
+def _withdraw(run: record.RunDir, number: int) -> None:
+    if run.remote.exists():
+        with suppress(RunctlError):
+            backends.remote(status.backend_of(run)).withdraw_save(run)
+        return
     with suppress(OSError):
-        attempt.save.unlink(missing_ok=True)
+        run.attempt(number).save.unlink(missing_ok=True)
 
 
 def _who() -> str:
@@ -201,7 +216,7 @@ def _who() -> str:
 def _saved(run: record.RunDir, asked: Request, found: status.RunStatus) -> Mapping[str, Any] | None:
     """The checkpoint that answers a request: saved since, at or after the step that was known then."""
     beat = record.read_object(run.attempt(asked.attempt).heartbeat)
-    said = beat.get("checkpoint") if found.task == "command" else None
+    said = beat.get("checkpoint") if found.task == "command" and not run.remote.exists() else None
     for entry in (newest_checkpoint(run), said):
         at, step = fields.number(entry, "time"), fields.whole(entry, "step")
         if at is not None and step is not None and at >= asked.time and step >= (asked.step or 0):
@@ -212,10 +227,16 @@ def _saved(run: record.RunDir, asked: Request, found: status.RunStatus) -> Mappi
 def _verified(run: record.RunDir, saved: Mapping[str, Any], seconds: float) -> Saved:
     step = int(saved["step"])
     folder = run.checkpoint(step)
+    if (folder / "elsewhere.json").exists():
+        size = sum(one["bytes"] for one in checkpoints(run) if one["path"] == str(folder.relative_to(run.path)))
+        return Saved(step, folder, size, _THERE, seconds)
     if (folder / "manifest.json").exists():
         return Saved(step, folder, verify(folder), "sha256 of every file", seconds)
     said = fields.text(saved, "path")
     path = Path(said) if said else None
+    if run.remote.exists():
+        size = fields.whole(newest_checkpoint(run), "bytes")
+        return Saved(step, path, size, "it is on the volume, with the bytes that it had", seconds)
     if path is not None and not path.exists():
         raise CheckpointError(f"the program says that it saved {path}, and it is not there")
     return Saved(step, path, None, "by the word of the program" if path is None else "it is there", seconds)

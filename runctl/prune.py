@@ -2,6 +2,7 @@
 
 Never touched: a run that is not over by the evidence of this machine, the newest and the best whole checkpoint of a run
 that has not finished, the only one of any run, and whatever does not lie in `runs/` itself (a link is not followed).
+Of a run at a provider the same goes there first, and then what is here of it.
 
 A deletion survives a kill at any moment: the manifest goes first, so that what is left is no checkpoint or dataset any
 more; then the folder is renamed to `.trash-…` beside it; then it is deleted. What a kill left is deleted by the next
@@ -21,7 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from runctl import purse, record, status
+from runctl import backends, fields, purse, record, status
+from runctl.errors import RunctlError
 from runctl.light import dataclass
 from runctl.supervisor.events import Events
 from runctl.supervisor.summary import best, checkpoints, validation_rows
@@ -48,17 +50,20 @@ class Policy:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that would go: `kind` is checkpoint, dataset, damaged, leftover or run."""
+    """One thing that would go: `kind` is checkpoint, dataset, damaged, leftover or run. `where` names a provider, if it
+    lies there, whatever of it is here as well."""
 
     run: str
     kind: str
     path: Path
     bytes: int
     why: str
+    where: str = ""
 
     def to_json(self, root: Path) -> dict[str, Any]:
         path = str(self.path.relative_to(root))
-        return {"run": self.run, "kind": self.kind, "path": path, "bytes": self.bytes, "why": self.why}
+        there = {"where": self.where} if self.where else {}
+        return {"run": self.run, "kind": self.kind, "path": path, "bytes": self.bytes, "why": self.why, **there}
 
 
 @dataclass(frozen=True)
@@ -132,9 +137,14 @@ def carry_out(plan: Plan, policy: Policy) -> Done:
                     left.append((item, refused or "it is no longer what it was"))
                     continue
                 try:
-                    _delete(plan.root, item)
+                    if item.where and run is not None:
+                        _away(run).remove(run, "" if item.kind == "run" else str(item.path.relative_to(run.path)))
+                    if os.path.lexists(item.path):  # what lies at a provider need not be here
+                        _delete(plan.root, item)
                 except OSError as error:
                     left.append((item, error.strerror or str(error)))
+                except RunctlError as error:
+                    left.append((item, error.message))
                 else:
                     gone.append(item)
             if run is not None and (mine := [item for item in gone if item.run == name]):
@@ -148,6 +158,8 @@ def _untouchable(run: record.RunDir, found: status.RunStatus) -> str:
         return f"it is {found.state}"
     if found.leftover:
         return "what a lost supervisor left of it is still being ended"
+    if run.remote.exists() and fields.text(record.read_object(run.remote), "phase") not in ("closed", "failed"):
+        return f"it is {found.state}, and not closed yet: runctl status {run.name}"
     if found.state == "lost":
         return f"nobody can say whether it is over: {found.reason}"
     return ""
@@ -160,7 +172,7 @@ def _of_run(run: record.RunDir, found: status.RunStatus, policy: Policy, now: fl
     limit = policy.older_seconds
     ago = f"{found.state} {format_duration(max(1.0, age))} ago"
     if limit is not None and age >= limit and found.state != "succeeded" and not whole and not _set_aside(run):
-        yield Item(run.name, "run", run.path, size(run.path), f"{ago}, without a checkpoint")
+        yield Item(run.name, "run", run.path, size(run.path), f"{ago}, without a checkpoint", _where(run))
         return
     yield from _half(run)
     old = limit is None or age >= limit
@@ -191,15 +203,25 @@ def _checkpoints(
         if entry.get("own") and (Path(entry["path"]).is_absolute() or not _inside(run, folder)):
             continue  # what a program keeps elsewhere is its own business
         if entry["path"] not in stay and (_real_folder(folder) or entry.get("own")):
-            yield Item(run.name, "checkpoint", folder, size(folder), reasons)
+            there = _where(run)
+            yield Item(run.name, "checkpoint", folder, entry["bytes"] if there else size(folder), reasons, there)
     if found.task == "command":  # what else lies there is its own
         return
     newest = run.path / whole[-1]["path"] if whole else None
     names = {run.path / entry["path"] for entry in whole}
-    for folder in _folders(run.checkpoints):
+    for folder in () if run.remote.exists() else _folders(run.checkpoints):
         name = folder.name.removeprefix("damaged-")
         if newest and folder not in names and name.startswith("step-") and name < newest.name:
             yield Item(run.name, "damaged", folder, size(folder), "it is not whole, and a newer one is")
+
+
+def _where(run: record.RunDir) -> str:
+    """The provider that a run lies at; "" of one of this machine."""
+    return status.backend_of(run) if run.remote.exists() else ""
+
+
+def _away(run: record.RunDir) -> backends.Remote:
+    return backends.remote(status.backend_of(run))
 
 
 def _half(run: record.RunDir) -> Iterator[Item]:
@@ -324,6 +346,9 @@ def _note(run: record.RunDir, gone: list[Item]) -> None:
     paths = [str(item.path.relative_to(run.path)) for item in gone]
     number = max((attempt.number for attempt in run.attempts()), default=1)
     Events(run, number).add("pruned", paths=paths, reason=words)
+    if any(item.where for item in gone):
+        with suppress(RunctlError):
+            _away(run).give(run)
 
 
 def _set_aside(run: record.RunDir) -> bool:

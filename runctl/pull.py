@@ -21,7 +21,7 @@ from runctl.supervisor.summary import best, checkpoints, validation_rows
 
 CHOICES = ("best", "latest", "all", "none")
 _CHUNK = 8 << 20
-_RECORDS = ("run.json", "code.diff", "events.jsonl", "metrics.jsonl", "summary.json", "supervisor.log")
+_RECORDS = ("run.json", "code.diff", "events.jsonl", "metrics.jsonl", "saved.json", "summary.json", "supervisor.log")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def pull(
         raise UsageError(f"{target} exists already", hint="pull into another folder; nothing is overwritten")
     state = status.observe(run).state
     for folder in chosen:
-        if (folder / "elsewhere.json").exists():
+        if (folder / "elsewhere.json").exists() or (folder in own and not os.path.lexists(folder)):
             progress(f"{folder.name}, from its provider")
             backends.remote(status.backend_of(run)).fetch(run, folder)
     temporary = destination / f".{run.name}.{os.getpid()}.tmp"
@@ -70,7 +70,7 @@ def pull(
     before = os.umask(record.private_as(run.path))
     try:
         wanted = [run.path / name for name in _RECORDS]
-        wanted += [path for attempt in run.attempts() for path in attempt.files]
+        wanted += [path for attempt in run.attempts() for path in (*attempt.files, *attempt.of_ranks)]
         here, left_out = Path(os.path.realpath(run.path)), []
         for path in wanted:
             inside = temporary / path.relative_to(run.path)

@@ -72,6 +72,12 @@ def test_a_run_is_launched_seen_from_elsewhere_finished_and_pulled(scene: Scene,
     assert plane.app().tags["team"] == "melee"
     assert plane.ledger.effective("FunctionMap") == 1
     assert plane.leaks(SECRET) == []
+    assert [name for name, data in scene.files().items() if SECRET.encode() in data] == []
+
+    plane.expire()  # what happens to the answer of a call after a week
+    late = Scene(plane, tmp_path / "late")
+    assert late.do("attach", "job").code == 0
+    assert (late.status()["state"], late.status()["step"]) == ("succeeded", 60)
 
     again = scene.do("launch", "job.yaml", "--name", "job", "--detach")
     assert again.code == 2

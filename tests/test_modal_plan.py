@@ -75,6 +75,7 @@ def test_a_config_becomes_a_whole_request(tmp_path: Path) -> None:
             "save_seconds": 10.0,
             "beat_seconds": 10.0,
             "gpu": ["H100!:2"],
+            "usd_per_hour": {},
         },
         "notes": [],
         "entry": "runctl.remote.entry:main",
@@ -83,6 +84,7 @@ def test_a_config_becomes_a_whole_request(tmp_path: Path) -> None:
         "max_containers": 1,
         "include_source": False,
         "folder": "",
+        "code": None,
     }
 
 
@@ -187,23 +189,42 @@ GPU_LINES = [
 ]
 
 
+def sent(steps: tuple[recipe.Step, ...]) -> tuple[list[str], set[str]]:
+    """The Dockerfile lines that the real client makes of a recipe, and the files that it mounts."""
+    from plane import Plane
+    from plane.clients import Clients
+
+    unpinned = {"PYTHONPATH": str(ROOT), "MODAL_BUILD_VALIDATION": "ignore"}  # somebody may edit a file meanwhile
+    with Plane() as plane, Clients() as clients:
+        clients.do(plane, "image", steps=[step.to_json() for step in steps], environment=unpinned)
+        lines = max((plane.images.recipe(image) for image in plane.world.images), key=len)
+        files = {file.filename for mount in plane.world.mounts.values() for file in mount.files}
+    return [line for line in lines if line != "FROM base"], files
+
+
 @pytest.mark.parametrize("gpu", [False, True])
 def test_the_client_makes_these_lines_of_the_recipe(gpu: bool) -> None:
     """Of the slim image, what comes before the first line of ours is the client's own, and not held here."""
     pytest.importorskip("modal", reason="the modal extra is not installed")
-    from plane import Plane
-    from plane.clients import Clients
-
-    steps = [step.to_json() for step in recipe.recipe(gpu=gpu, kernels=True, python="3.12", packages=("einops",))]
-    unpinned = {"PYTHONPATH": str(ROOT), "MODAL_BUILD_VALIDATION": "ignore"}  # somebody may edit a file meanwhile
-    with Plane() as plane, Clients() as clients:
-        clients.do(plane, "image", steps=steps, environment=unpinned)
-        lines = max((plane.images.recipe(image) for image in plane.world.images), key=len)
-        sent = {file.filename for mount in plane.world.mounts.values() for file in mount.files}
-    ours = [line for line in lines if line != "FROM base"]
+    ours, files = sent(recipe.recipe(gpu=gpu, kernels=True, python="3.12", packages=("einops",)))
     assert (ours if gpu else ours[-3:]) == (GPU_LINES if gpu else CPU_LINES)
-    assert "/root/runctl/data/compiled/hardware.json" in sent  # the client alone would send only *.py
-    assert not [name for name in sent if name.endswith(".pyc")]
+    assert "/root/runctl/data/compiled/hardware.json" in files  # the client alone would send only *.py
+    assert not [name for name in files if name.endswith(".pyc")]
+
+
+def test_a_program_of_ones_own_gets_what_it_requires_after_what_runctl_needs(tmp_path: Path) -> None:
+    pytest.importorskip("modal", reason="the modal extra is not installed")
+    (tmp_path / "requirements.txt").write_text("jax==0.7.0\n")
+    required = str(tmp_path / "requirements.txt")
+    made = recipe.recipe(
+        gpu=True, kernels=False, python="3.12", packages=("einops",), program=True, requirements=required
+    )
+    assert sent(made)[0][-4:] == [
+        "RUN python -m pip install 'lark>=1.3' 'pydantic>=2.10' 'pyyaml>=6.0.2' 'rich>=14' 'typer>=0.26,<0.29'",
+        "COPY /.requirements.txt /.requirements.txt",
+        "RUN python -m pip install -r /.requirements.txt",
+        "RUN python -m pip install einops",
+    ]
 
 
 @pytest.mark.parametrize(("release", "code"), [("13.1", 0), ("12.8", 1)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,10 +12,10 @@ from fake_runs import events, in_state, make, supervised, until
 
 from runctl import record
 from runctl.remote.entry import again
-from runctl.remote.mirror import Mirror
+from runctl.remote.mirror import Mirror, Sign
 from runctl.status.away import judge
 from runctl.status.facts import Records
-from runctl.supervisor import lease
+from runctl.supervisor import kept, lease
 
 
 def test_a_machine_that_ends_by_itself_has_the_run_saved_before_and_starts_nothing_again(
@@ -70,9 +72,9 @@ def test_a_checkpoint_is_on_the_volume_before_what_names_it_and_goes_after_it(
     mirror, done = Mirror(here, there), list[str]()
     real = mirror._copy
 
-    def copied(path: str) -> bool:
+    def copied(path: str, sign: Sign | None) -> bool:
         done.append(path.rpartition("/")[2])
-        return real(path)
+        return real(path, sign)
 
     monkeypatch.setattr(mirror, "_copy", copied)
     assert mirror.carry() == 4
@@ -134,3 +136,44 @@ def test_the_state_of_a_run_elsewhere_is_what_its_provider_and_its_records_add_u
     found = judge(records, age=age, began=began, now=1000.0)
     assert (found and found[0]) == state
     assert words in (found[1] if found else "")
+
+
+def test_what_a_program_saves_is_carried_whole_or_not_at_all_and_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, out = tmp_path / "here", tmp_path / "there", tmp_path / "here" / "out"
+    record.write_text(here / "events.jsonl", "{}\n")
+    for name, age in (("a.bin", 30), ("growing.bin", 20), ("b.done", 10), ("half.tmp", 5)):
+        record.write_text(out / name, name)
+        os.utime(out / name, ns=(time.time_ns() - age * 10**9,) * 2)
+    saved = {"checkpoints": [{"path": "out/a.bin"}]}
+    record.write_json(here / "saved.json", saved)
+    mirror = Mirror(here, there)
+    assert mirror.carry(whole=False) == 1
+    assert [path.name for path in there.iterdir()] == ["events.jsonl"]
+
+    real = shutil.copy2
+
+    def slowly(source: Path, target: Path) -> None:
+        real(source, target)
+        if source.name == "growing.bin":
+            source.write_text("longer")
+
+    monkeypatch.setattr(shutil, "copy2", slowly)
+    mirror.carry()
+    monkeypatch.undo()
+    assert sorted(path.name for path in (there / "out").iterdir()) == ["a.bin"], "the marker waits for what grows"
+    mirror.carry()
+    assert sorted(path.name for path in (there / "out").iterdir()) == ["a.bin", "b.done", "growing.bin"]
+
+    for path in (there / "out").iterdir():
+        os.utime(path, (1, 1))  # a volume that keeps no times
+    new = tmp_path / "new"
+    Mirror(new, there).fetch()
+    assert (new / "out/a.bin").stat().st_mtime_ns == (out / "a.bin").stat().st_mtime_ns
+    assert not kept.moved(new / "out/growing.bin"), "nobody has seen it whole"
+    (out / "a.bin").unlink()
+    assert mirror.carry(whole=False) == 0
+    assert (there / "out/a.bin").exists()
+    assert mirror.carry() == 1
+    assert not (there / "out/a.bin").exists()

@@ -73,6 +73,20 @@ class Remote(Backend, Protocol):
     def request_stop(self, run: RunDir, how: str) -> None:
         """Ask for the end: `gently` (save, then end), `cancel` (the same, by the service's own means), or `now`."""
 
+    def request_save(self, run: RunDir, request: dict[str, Any]) -> None:
+        """Have a request for a checkpoint laid before the run's supervisor (`supervisor/saving.py`); raises
+        ProviderError."""
+
+    def withdraw_save(self, run: RunDir) -> None:
+        """Take such a request back, as far as nobody has it yet."""
+
+    def remove(self, run: RunDir, inside: str) -> None:
+        """Delete what lies at a path within a closed run there, or all of it (`""`). Raises ProviderError, and
+        RefusedError where the run goes on or was resumed elsewhere."""
+
+    def give(self, run: RunDir) -> None:
+        """Put the records of a closed run there as they are here now; raises ProviderError."""
+
     def stream(self, run: RunDir) -> Iterator[str]:
         """What the machines of a run that goes on print, from the service itself; raises ProviderError."""
 

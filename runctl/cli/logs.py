@@ -62,12 +62,8 @@ def command(
     found = record.find(project.root(), run)
     if found.remote.exists():
         _bring(found)
-        if (
-            raw
-            and follow
-            and (tail, since, search, attempt, timestamps, supervisor) == (None, None, None, None, False, False)
-        ):
-            _stream(found)
+        chosen = (tail, since, search, attempt, timestamps, supervisor)
+        if raw and follow and chosen == (None, None, None, None, False, False) and _stream(found):
             return
     begin = None if since is None else moment(since, "--since")
     end = None if until is None else moment(until, "--until")
@@ -114,21 +110,38 @@ def _bring(run: RunDir) -> None:
         view.err().print(f"note: {problem}; what is here may be old", style="warn", markup=False)
 
 
-def _stream(run: RunDir) -> None:
-    """What its containers print, as it comes from the provider; what is here once that has ended."""
+def _stream(run: RunDir) -> bool:
+    """What its containers print, as it comes from the provider; what is here once that has ended. False, with nothing
+    printed, where the provider does not tell it: then its log on the volume does."""
     import sys
 
-    from runctl import backends, logs, status
+    from runctl import backends, logs, status, view
     from runctl.cli._loglines import tell_end
+    from runctl.errors import ProviderError
 
     if status.read(run).over:
         sys.stdout.buffer.write(logs.tail(logs.find(run), None)[0])
     else:
-        for text in backends.remote(status.backend_of(run)).stream(run):
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        status.observe(run)
+        begun = False
+        try:
+            for text in backends.remote(status.backend_of(run)).stream(run):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+                begun = True
+        except ProviderError as error:
+            if begun:
+                raise
+            view.err().print(f"note: {error}; followed on its volume, some seconds late", style="warn", markup=False)
+            return False
+        over = status.observe(run).over
+        if not over and not begun:
+            return False
+        if not over:  # the stream broke off, or its end is being written down
+            for chunk in logs.follow(run, logs.find(run), logs.size(logs.find(run))):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
     tell_end(run)
+    return True
 
 
 def _numbers(run: RunDir, attempt: str | None, everything: bool) -> list[int]:

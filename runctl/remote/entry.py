@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 _TICK_SECONDS = 0.1
-_LISTEN_SECONDS = 2.0
+_WHOLE_SECONDS = 300.0  # between two times that everything is carried over, whether anybody asks for it or not
 _TRIES = 3
+_APPEAR_SECONDS = 20.0
+_END_SECONDS = 60.0  # after which a last commit that has failed is not tried again: the container is paid for
 COMMITS = "RUNCTL_COMMITS"  # the folder by which the supervisor asks for commits
 
 
@@ -63,10 +65,11 @@ class _Container:
         self.asked = threading.Event()
         self.printed: dict[str, int] = {}
         self.seen: tuple[int, int] = (0, 0)
-        self.committed = 0.0
+        self.committed = self.carried = 0.0
+        self.told = False
 
     def live(self) -> dict[str, Any]:
-        self.mirror.fetch()
+        self._fetch()
         self._settle_in()
         answer = self._take()
         if answer is not None:
@@ -82,17 +85,41 @@ class _Container:
 
     # --- the attempt -------------------------------------------------------------------------------------------------
 
+    def _fetch(self) -> None:
+        """Bring the run here. What its launcher has put on the volume may show up some seconds later."""
+        import modal
+
+        from runctl import record
+
+        end = time.monotonic() + _APPEAR_SECONDS
+        while True:
+            self.mirror.fetch()
+            launches = [record.read_object(attempt.claim).get("launch") for attempt in self.run.attempts()]
+            if self.spec["launch"] in launches or time.monotonic() >= end:
+                return
+            with suppress(Exception):
+                modal.Volume.from_name(self.spec["volume"], environment_name=self.spec.get("environment")).reload()
+            time.sleep(1.0)
+
     def _settle_in(self) -> None:
         """Make of the launch's record one that holds here: this Python, this project folder, the volume's dataset."""
         from runctl import record
         from runctl.backends.modal import place
+        from runctl.fields import number
+        from runctl.remote import program
 
         about, project = record.read_object(self.run.run), self.work / "project"
-        about |= {"project": str(project), "command": [sys.executable, "-P", "-m", "runctl.train"]}
-        record.write_json(self.run.run, about)
+        config = record.content(self.run).get("config") or {}
+        command = config.get("task") == "command"
+        trainer = {} if command else {"command": [sys.executable, "-P", "-m", "runctl.train"]}
+        if (created := number(about, "created")) is not None:  # by this clock no checkpoint is older than the run
+            about["created"] = min(created, time.time())
+        record.write_json(self.run.run, {**about, "project": str(project), **trainer})
         self.mirror.leave("run.json")
-        encoded = (record.content(self.run).get("config") or {}).get("data", {}).get("encoded")
-        if encoded:
+        if command:
+            program.lay_out(project)
+        encoded = config.get("data", {}).get("encoded")
+        if encoded and not command:
             path, kept = project / str(encoded), Path(str(self.spec["mount"])) / place.dataset(str(encoded))
             if not path.exists() and kept.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +177,10 @@ class _Container:
         import modal
 
         from runctl import record
+        from runctl.backends.modal import costs
 
+        asked, gpus = self.spec["gpu"], _gpus() if self.spec["gpu"] else []
+        hour = costs.given_hour(asked, gpus, self.spec.get("usd_per_hour") or {})
         with suppress(OSError):
             record.write_json(
                 self.run.attempt(self.number).container,
@@ -159,13 +189,15 @@ class _Container:
                     "container": self.name,
                     "call": modal.current_function_call_id(),
                     "time": time.time(),
-                    "gpus": _gpus() if self.spec["gpu"] else [],
+                    "gpus": gpus,
+                    "usd_per_hour": hour,
                     **more,
                 },
             )
 
     def _start(self) -> None:
         """Start the supervisor, and what goes on beside it."""
+        from runctl.remote.listening import Listener
         from runctl.supervisor import lease, process
 
         argv = [sys.executable, "-P", "-m", "runctl.supervisor", str(self.run.path), "--attempt", str(self.number)]
@@ -181,7 +213,8 @@ class _Container:
                 stderr=log,
                 env=process.importable(env),
             )
-        for beside in (self._keep, self._listen):
+        listener = Listener(self.run, self.spec, self.done, self.asked)
+        for beside in (self._keep, listener.listen):
             threading.Thread(target=beside, daemon=True, name=beside.__name__).start()
 
     def _watch(self) -> None:
@@ -226,6 +259,7 @@ class _Container:
         self.done.set()
         self._print()
         self.number = self.run.attempts()[-1].number
+        begun = time.monotonic()
         for number in range(_TRIES):
             try:
                 self._commit()
@@ -234,6 +268,8 @@ class _Container:
                 print(
                     f"the run could not be committed ({number + 1} of {_TRIES}): {error}", file=sys.stderr, flush=True
                 )
+                if time.monotonic() - begun > _END_SECONDS:
+                    return
                 time.sleep(number + 1.0)
 
     def _answer(self) -> dict[str, Any]:
@@ -270,11 +306,12 @@ class _Container:
         while not self.done.wait(_TICK_SECONDS):
             wanted = sorted(self.commits.glob("asked-*"))
             happened = _sign(self.run.events)
-            due = time.monotonic() - self.committed >= float(self.spec["beat_seconds"])
+            now = time.monotonic()
+            due = now - self.committed >= float(self.spec["beat_seconds"])
             if not wanted and not due and happened == self.seen:
                 continue
             try:
-                self._commit(whole=bool(wanted))
+                self._commit(whole=bool(wanted) or now - self.carried >= _WHOLE_SECONDS)
                 said = ""
             except Exception as error:
                 said = f"{type(error).__name__}: {error}"
@@ -289,28 +326,14 @@ class _Container:
     def _commit(self, *, whole: bool = True) -> None:
         import modal
 
+        from runctl.remote import program
+
         with self.lock:
             self.mirror.carry(whole=whole)
             modal.Volume.from_name(self.spec["volume"], environment_name=self.spec.get("environment")).commit()
             self.committed = time.monotonic()
-
-    def _listen(self) -> None:
-        """Whether `runctl stop` has asked for the end."""
-        import modal
-
-        from runctl import record
-
-        while not self.done.wait(_LISTEN_SECONDS):
-            try:
-                words = modal.Dict.from_name(self.spec["channel"], environment_name=self.spec.get("environment"))
-                said = words.get(self.spec["launch"])
-            except Exception:  # no such channel yet, or no answer: it is asked again
-                said = None
-            if said:
-                with suppress(OSError, ValueError):
-                    record.write_json(self.run.attempt(self.run.attempts()[-1].number).asked, json.loads(said))
-                self.asked.set()
-                return
+            self.carried = self.committed if whole else self.carried
+        self.told = self.told or program.warn(self.run)
 
     def _print(self) -> None:
         """What the trainer has written since, to this container's output, without secrets."""
@@ -345,6 +368,11 @@ def again(end: dict[str, Any]) -> bool:
         return True
     timed_out = end.get("state") == "failed" and str(end.get("reason")).startswith(TIMED_OUT)
     return kind_of(end) == "preemption" or timed_out
+
+
+def curable(end: dict[str, Any]) -> bool:
+    """Whether the provider starts another container after such an end."""
+    return again(end) or _lost(end)
 
 
 def _lost(end: dict[str, Any]) -> bool:

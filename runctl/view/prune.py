@@ -19,6 +19,7 @@ def show(plan: Plan, done: Done | None) -> None:
     for item in items:
         path = view.writable(str(item.path.relative_to(plan.root.parent)))
         line = Text(f"{format_bytes(item.bytes):>10}  {item.kind:<10}  ").append(path, style="name")
+        line.append(f" on {item.where}" if item.where else "")
         view.out().print(line.append(f"  {item.why}", style="dim"))
     console = view.err()
     for one in plan.kept:

@@ -11,8 +11,9 @@ Rooms: `server` answers RPCs and notes them in the `ledger`; `stores`, `apps`, `
 `volumes`, `logs`, `billing` answer one area each over what `state` holds; `containers` leads a call from container to
 container, `boot` starts one as a process (`box` gives it its mounts, `copies` its private copy of every volume, `gpus`
 its nvidia-smi; `processes` finds all that it started); `faults` and `web` (blobs, and `POST /control/VERB` for a test
-in another process) do what they say; `running` is the handle for tests, `fixtures` are theirs, `clients` and `sample/`
-are client programs. `python -m plane` in tests/ runs one by hand.
+in another process) do what they say; `quirks` are other readings of the protocol; `running` is the handle for tests,
+`fixtures` are theirs, `clients` and `sample/` are client programs. `python -m plane` in tests/ runs one by hand;
+`matrix` runs the tests under the lowest and the newest client.
 
 What it proves: what the client sends, and that our side of the contract holds while a container is preempted, killed,
 cancelled, timed out, retried, or while RPCs fail. What it does NOT prove, because only Modal can answer it:

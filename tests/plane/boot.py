@@ -20,6 +20,7 @@ from plane.state import Function, Task, World
 
 async def start(world: World, task: Task, url: str, way: str) -> None:
     """Start a container's process; raises OSError or ValueError where its mounts cannot be made."""
+    same = world.settings.quirks.same_machine
     definition = task.definition
     (task.folder / "stage").mkdir(parents=True)
     source = task.folder / "source"
@@ -35,8 +36,8 @@ async def start(world: World, task: Task, url: str, way: str) -> None:
     (task.folder / "boot_id").write_text(f"{uuid.uuid4()}\n")
     plan = {
         "way": way,
-        "boot": str(task.folder / "boot_id"),
-        "host": f"modal-{task.id[3:]}".lower(),
+        "boot": "" if same else str(task.folder / "boot_id"),
+        "host": "" if same else f"modal-{task.id[3:]}".lower(),
         "mounts": mounts,
         "argv": [sys.executable, "-m", "modal._container_entrypoint"],
         "cwd": str(cwd),
@@ -92,6 +93,8 @@ def _environment(world: World, task: Task, url: str, cwd: Path) -> dict[str, str
         "MODAL_CONFIG_PATH": "/nonexistent/modal.toml",
         processes.MARK: task.id,
     }
+    if world.settings.quirks.nameless:
+        del given["MODAL_TASK_ID"]
     if task.gpu:
         given["PATH"] = f"{gpus.tools(task.folder / 'bin', task.gpu, task.gpus)}{os.pathsep}{given['PATH']}"
     for secret in task.definition.secret_ids:

@@ -2,7 +2,7 @@
 
 Runs as `python -S box.py PLAN` in the container's own process and ends in an exec, so that the process that the plane
 started *is* the container's program. PLAN is JSON: {"way", "host", "boot": file, "mounts": [[directory, path], ...],
-"argv", "cwd", "stage": an empty directory}.
+"argv", "cwd", "stage": an empty directory}; without "host" and "boot" it has those of this machine.
 
 Three ways to put a directory at a path such as /vol that this machine does not have:
 
@@ -52,9 +52,9 @@ def main() -> None:
     _libc.prctl(_PDEATHSIG, signal.SIGKILL)  # survives the exec: a container never outlives its plane
     if plan["way"] != "links":
         _namespace(plan["way"])
-        name = os.fsencode(plan["host"])
-        _checked(_libc.sethostname(name, len(name)), "sethostname")
-        _enter(Path(plan["stage"]), Path(plan["boot"]), [(Path(source), Path(path)) for source, path in plan["mounts"]])
+        if name := os.fsencode(plan["host"]):
+            _checked(_libc.sethostname(name, len(name)), "sethostname")
+        _enter(Path(plan["stage"]), plan["boot"], [(Path(source), Path(path)) for source, path in plan["mounts"]])
     os.chdir(plan["cwd"])
     os.execvp(plan["argv"][0], plan["argv"])
 
@@ -69,14 +69,15 @@ def _namespace(way: str) -> None:
     _mount(None, "/", None, _REC | _PRIVATE)
 
 
-def _enter(stage: Path, boot: Path, mounts: list[tuple[Path, Path]]) -> None:
+def _enter(stage: Path, boot: str, mounts: list[tuple[Path, Path]]) -> None:
     _mount("tmpfs", str(stage), "tmpfs", 0)
     _copy_of(Path("/"), stage, [path for _, path in mounts])
     for source, path in mounts:
         there = stage / path.relative_to("/")
         there.mkdir(parents=True, exist_ok=True)
         _mount(str(source), str(there), None, _BIND)
-    _mount(str(boot), f"{stage}/proc/sys/kernel/random/boot_id", None, _BIND)
+    if boot:
+        _mount(boot, f"{stage}/proc/sys/kernel/random/boot_id", None, _BIND)
     os.chroot(stage)
 
 

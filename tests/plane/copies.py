@@ -25,10 +25,16 @@ class Volume:
     created: float = field(default_factory=time.time)
     commits: list[tuple[float, str, list[str]]] = field(default_factory=list)  # time, who, changed paths
 
-    def path(self, inside: str) -> Path:
+    @property
+    def seen(self) -> Path:
+        """What is seen of it outside of containers, where that may be older (`Quirks.lag`)."""
+        return self.folder.with_name(f".{self.folder.name}.seen")
+
+    def path(self, inside: str, root: Path | None = None) -> Path:
         """The place of a path of the volume; raises ValueError for one that would leave it."""
-        place = (self.folder / inside.lstrip("/")).resolve()
-        if place != self.folder.resolve() and self.folder.resolve() not in place.parents:
+        folder = (root or self.folder).resolve()
+        place = (folder / inside.lstrip("/")).resolve()
+        if place != folder and folder not in place.parents:
             raise ValueError(f"{inside} leaves the volume")
         return place
 
@@ -71,6 +77,38 @@ class Copy:
     def inodes(self) -> set[tuple[int, int]]:
         """(device, inode) of every file, to recognise one that is open."""
         return {(sign.st_dev, sign.st_ino) for sign in (path.lstat() for path in self.folder.rglob("*"))}
+
+
+Kept = list[tuple[str, Path | None]]
+
+
+def keep(volume: Volume, paths: list[str]) -> Kept:
+    """Files of a volume as they are now, to be shown later; None for what is gone. A commit replaces files, so that a
+    link keeps the one of now."""
+    folder = volume.folder.with_name(f".{volume.folder.name}.{time.monotonic_ns()}")
+    kept: Kept = []
+    for number, path in enumerate(paths):
+        source, place = volume.folder / path, folder / str(number)
+        if source.is_dir():
+            shutil.copytree(source, place, symlinks=True, copy_function=os.link)
+        elif source.exists():
+            folder.mkdir(exist_ok=True)
+            os.link(source, place)
+        kept.append((path, place if place.exists() else None))
+    return kept
+
+
+def show(volume: Volume, kept: Kept) -> None:
+    """Let what was kept be seen outside."""
+    for path, place in kept:
+        target = volume.seen / path
+        if place is None:
+            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+        elif place.is_dir():
+            shutil.copytree(place, target, symlinks=True, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(place, target)
 
 
 def signs(folder: Path) -> Signs:

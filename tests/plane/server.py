@@ -23,6 +23,7 @@ from modal_proto import api_pb2
 
 from plane.faults import Faults
 from plane.ledger import Ledger
+from plane.quirks import without_fields
 from plane.state import Task, World
 
 Unary = Callable[[Any, Task | None], Awaitable[Any]]
@@ -76,17 +77,20 @@ class Front:
         metadata = stream.metadata or {}
         who, key = (task.id if task else "client"), str(metadata.get("x-idempotency-key", ""))
         entry = self.ledger.note(rpc, who, request, key)
+        quirks = self.world.settings.quirks
         try:
             if task is None:
                 self._authenticate(rpc, metadata)
+            await asyncio.sleep(quirks.latency)
             late = await self.faults.before(rpc, who)
             handler = next((found for one in self.services if (found := getattr(one, rpc, None))), None)
-            if handler is None:
+            if handler is None or rpc in quirks.without:
                 raise GRPCError(Status.UNIMPLEMENTED, f"{rpc}: the test plane does not answer this")
             if streams:
                 async for response in handler(request, task):
-                    await stream.send_message(response)
+                    await stream.send_message(without_fields(response, quirks.omit))
             else:
+                key = "" if quirks.forgets_keys else key
                 if key not in self._answers:
                     response = await handler(request, task)
                     self._answers |= {key: response} if key else {}
@@ -94,7 +98,7 @@ class Front:
                     response = self._answers[key]
                 if late is not None and late.status is not None:
                     raise GRPCError(late.status, f"injected {late.status.name} after {rpc} took effect")
-                await stream.send_message(response)
+                await stream.send_message(without_fields(response, quirks.omit))
             entry.outcome = "OK"
         except GRPCError as error:
             entry.outcome = error.status.name

@@ -13,6 +13,8 @@ from typing import Any
 
 from modal_proto import api_pb2
 
+from plane.quirks import Quirks
+
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -37,6 +39,7 @@ class Settings:
     busy: set[str] = field(default_factory=set)  # GPU kinds that are never free: the next fallback is given
     retention: float | None = None  # seconds that logs are kept; None: for ever
     rates: dict[str, float] = field(default_factory=dict)  # resource -> USD per hour, for billing
+    quirks: Quirks = field(default_factory=Quirks)  # what it does otherwise than others may expect
 
 
 @dataclass

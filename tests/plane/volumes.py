@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import time
@@ -14,7 +15,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from plane import processes
-from plane.copies import Volume
+from plane.copies import Volume, keep, show
 from plane.state import Task, World
 from plane.web import Web
 
@@ -64,30 +65,46 @@ class Volumes:
             raise GRPCError(Status.NOT_FOUND, f"Volume '{request.volume_id}' not found")
         return self.world.volumes[request.volume_id]
 
-    def _place(self, request: Any, path: str) -> Path:
+    def _place(self, request: Any, path: str, root: Path | None = None) -> Path:
         try:
-            return self._volume(request).path(path)
+            return self._volume(request).path(path, root)
         except ValueError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
+
+    def _seen(self, request: Any, task: Task | None) -> Path:
+        """What is read: outside of containers a commit may be seen later than it was made."""
+        volume = self._volume(request)
+        if task is not None or not self.world.settings.quirks.lag:
+            return volume.folder
+        if not volume.seen.exists():
+            shutil.copytree(volume.folder, volume.seen, symlinks=True)
+        return volume.seen
+
+    def _show(self, request: Any, paths: list[str]) -> None:
+        """What was written or removed from outside is seen there at once."""
+        volume = self._volume(request)
+        if volume.seen.exists():
+            show(volume, keep(volume, [path.strip("/") for path in paths]))
 
     # --- listing and reading -----------------------------------------------------------------------------------------
 
     async def VolumeListFiles(self, request: Any, task: Task | None) -> AsyncIterator[Any]:
-        yield api_pb2.VolumeListFilesResponse(entries=self._entries(request))
+        yield api_pb2.VolumeListFilesResponse(entries=self._entries(request, task))
 
     async def VolumeListFiles2(self, request: Any, task: Task | None) -> AsyncIterator[Any]:
-        yield api_pb2.VolumeListFiles2Response(entries=self._entries(request))
+        yield api_pb2.VolumeListFiles2Response(entries=self._entries(request, task))
 
-    def _entries(self, request: Any) -> list[Any]:
-        start = self._place(request, request.path)
+    def _entries(self, request: Any, task: Task | None) -> list[Any]:
+        root = self._seen(request, task)
+        start = self._place(request, request.path, root)
         if not start.exists():
             raise GRPCError(Status.NOT_FOUND, f"path {request.path} not found")
-        found = [start] if start.is_file() else sorted(start.rglob("*") if request.recursive else start.iterdir())
-        folder = self._volume(request).folder.resolve()
-        return [_entry(path, folder) for path in found]
+        deep = request.recursive and not self.world.settings.quirks.flat
+        found = [start] if start.is_file() else sorted(start.rglob("*") if deep else start.iterdir())
+        return [_entry(path, root.resolve()) for path in found]
 
     async def VolumeGetFile2(self, request: Any, task: Task | None) -> Any:
-        place = self._place(request, request.path)
+        place = self._place(request, request.path, self._seen(request, task))
         if not place.is_file():
             raise GRPCError(Status.NOT_FOUND, f"file {request.path} not found")
         size = place.stat().st_size
@@ -111,6 +128,7 @@ class Volumes:
             if not blob.is_file():
                 raise GRPCError(Status.FAILED_PRECONDITION, f"file {file.filename} was not uploaded")
             self._write(place, blob.read_bytes(), file.mode)
+        self._show(request, [file.filename for file in request.files])
         return Empty()
 
     async def VolumePutFiles2(self, request: Any, task: Task | None) -> Any:
@@ -140,12 +158,14 @@ class Volumes:
             return api_pb2.VolumePutFiles2Response(missing_blocks=blocks)
         for file, place, data in zip(request.files, places, contents, strict=True):
             self._write(place, data, file.mode)
+        self._show(request, [file.path for file in request.files])
         return api_pb2.VolumePutFiles2Response()
 
     def _targets(self, request: Any, paths: list[str]) -> list[Path]:
+        overwrites = self.world.settings.quirks.overwrites
         places = [self._place(request, path) for path in paths]
         for path, place in zip(paths, places, strict=True):
-            if place.is_dir() or (place.exists() and request.disallow_overwrite_existing_files):
+            if place.is_dir() or (place.exists() and request.disallow_overwrite_existing_files and not overwrites):
                 raise GRPCError(Status.ALREADY_EXISTS, f"{path}: already exists")
         return places
 
@@ -163,6 +183,7 @@ class Volumes:
         if place.is_dir() and not request.recursive:
             raise GRPCError(Status.INVALID_ARGUMENT, f"{request.path} is a directory; pass recursive=True")
         shutil.rmtree(place) if place.is_dir() else place.unlink()
+        self._show(request, [request.path])
         return Empty()
 
     VolumeRemoveFile2 = VolumeRemoveFile
@@ -174,6 +195,7 @@ class Volumes:
             place = target / source.name if target.is_dir() or len(request.src_paths) > 1 else target
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source, place) if source.is_dir() else shutil.copy2(source, place)
+        self._show(request, [request.dst_path])
         return Empty()
 
     VolumeCopyFiles2 = VolumeCopyFiles
@@ -184,7 +206,12 @@ class Volumes:
         assert task is not None
         if request.volume_id not in task.volumes:
             raise GRPCError(Status.NOT_FOUND, f"Volume '{request.volume_id}' is not mounted in this container")
-        task.volumes[request.volume_id].commit(task.id)
+        lag, volume = self.world.settings.quirks.lag, self._volume(request)
+        if lag:
+            self._seen(request, None)
+        changed = task.volumes[request.volume_id].commit(task.id)
+        if lag:
+            asyncio.get_running_loop().call_later(lag, show, volume, keep(volume, changed))
         self.world.changed()
         return api_pb2.VolumeCommitResponse(skip_reload=True)
 

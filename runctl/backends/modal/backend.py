@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runctl.backends.modal.plan import Request
 from runctl.backends.modal.plan import plan as _plan
@@ -22,26 +22,38 @@ _LOOK_SECONDS = 0.05
 
 
 def plan(config: RunConfig, run_dir: Path, attempt: int, project: Path, grace_seconds: float) -> Request:
-    """What would be sent for an attempt. Raises UsageError and ProviderError for what Modal would refuse."""
-    from runctl import __version__
+    """What would be sent for an attempt. Raises UsageError and ProviderError for what Modal would refuse, and for a
+    program that would lack there what it has here."""
+    from runctl import __version__, prices
     from runctl import project as projects
-    from runctl.backends.modal import place
+    from runctl.backends.modal import costs, place
     from runctl.config import digest
-    from runctl.errors import ProviderError
+    from runctl.light import replace
 
+    root = run_dir.parent.parent  # of this machine: a run may have been launched on another one
+    here = projects.load(root / projects.FILE)
+    about, code, notes = place.of(here), None, list[str]()
     if config.task == "command":
-        hint = "launch it here with: --set compute.backend=local"
-        raise ProviderError("a program of one's own (task: command) cannot be launched on modal", hint=hint)
-    return _plan(
+        from runctl.backends.modal import program, shipping
+
+        code = shipping.look(root)
+        about = replace(about, requirements=shipping.requirements(root, about.requirements))
+        notes = program.check(config, code, run_dir, attempt)
+    found = _plan(
         config,
         run=run_dir.name,
         attempt=attempt,
         digest=digest(config),
         version=__version__,
         grace_seconds=grace_seconds,
-        place=place.of(projects.load(project / projects.FILE)),
+        place=about,
         folder=str(run_dir),
+        code=code,
     )
+    rates = prices.of("modal", here.prices, prices.live(root, "modal"))
+    found.spec["usd_per_hour"] = costs.of_choices(found.gpu, found.cpu, found.memory_mib, rates)
+    found.notes.extend(notes)
+    return found
 
 
 def submit(request: Request) -> int:
@@ -93,6 +105,30 @@ def request_stop(run: RunDir, how: str) -> None:
     from runctl.backends.modal import steer
 
     steer.request_stop(run, how)
+
+
+def request_save(run: RunDir, request: dict[str, Any]) -> None:
+    from runctl.backends.modal import steer
+
+    steer.request_save(run, request)
+
+
+def withdraw_save(run: RunDir) -> None:
+    from runctl.backends.modal import steer
+
+    steer.withdraw_save(run)
+
+
+def remove(run: RunDir, inside: str) -> None:
+    from runctl.backends.modal import removing
+
+    removing.remove(run, inside)
+
+
+def give(run: RunDir) -> None:
+    from runctl.backends.modal import removing
+
+    removing.give(run)
 
 
 def stream(run: RunDir) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from runctl import install
@@ -21,6 +22,7 @@ FETCH_SECONDS = 6 * 3600.0  # of one checkpoint; it can be interrupted
 T = TypeVar("T")
 
 _SILENT_SECONDS = 15.0
+_PAUSES = (0.1, 0.4, 1.0)  # as long as the client waits
 _client: Any = None
 _silent: tuple[float, ProviderError] | None = None
 _lock = threading.Lock()
@@ -93,6 +95,17 @@ def gather(what: Mapping[str, Callable[[], Any]], seconds: float = SECONDS) -> d
     return {name: answers.get(name, Late(f"no answer within {seconds:.0f} s")) for name in what}
 
 
+def entries(volume: Any, folder: str, *, recursive: bool = True) -> list[Any]:
+    """What a volume lists of a folder. Modal's client sends again what failed at the moment, but not what is answered
+    as a stream, as this is."""
+    errors = load().exception
+    for pause in _PAUSES:
+        with suppress(errors.ServiceError, errors.InternalError):
+            return list(volume.listdir(folder, recursive=recursive))
+        time.sleep(pause)
+    return list(volume.listdir(folder, recursive=recursive))
+
+
 def told(error: BaseException) -> BaseException:
     """An error of the client as a person needs it; one that is none of its own stays as it is."""
     if isinstance(error, Late):
@@ -102,11 +115,16 @@ def told(error: BaseException) -> BaseException:
     words = said(error)
     if isinstance(error, errors.AuthError):
         return ProviderError(f"Modal does not take this machine's token: {words}", hint="modal token new")
-    if isinstance(error, errors.ConnectionError | ConnectionError | TimeoutError):
+    kind = type(error).__module__.partition(".")[0]
+    if isinstance(error, errors.ConnectionError | ConnectionError | TimeoutError) or kind == "aiohttp":
         return ProviderError(f"Modal cannot be reached: {words}", hint="is this machine online? see status.modal.com")
     if isinstance(error, errors.ImageBuildError):
         return ProviderError(f"the image could not be built: {words}", hint="modal.packages in runctl.yaml")
-    if isinstance(error, errors.Error) or type(error).__module__.startswith("grpclib"):
+    if isinstance(error, errors.ServiceError | errors.InternalError):
+        return ProviderError(f"Modal cannot answer at the moment: {words}", hint="try again; see status.modal.com")
+    if isinstance(error, errors.UnimplementedError):
+        return ProviderError(f"Modal does not offer that: {words}", hint="is this client of Modal too old, or too new?")
+    if isinstance(error, errors.Error) or kind == "grpclib":
         return ProviderError(f"Modal refuses: {words}")
     return error
 

@@ -8,7 +8,7 @@ for and what is used; only the former is known here, so the figure is a lower en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runctl import hardware
@@ -43,7 +43,7 @@ def attempt(
     seen = given[0].partition(",")[0].strip() if given else None
     if rates is None:
         return Cost(None, None, seconds, seen, None, "no prices are known for modal")
-    charged, doubt = _charged(asked, given, rates)
+    charged, doubt = _charged(asked, given, lambda one: _hour(one, rates))
     parts: list[tuple[str, float | None]] = []
     if charged is not None:
         gpu, count = hardware.parse(charged)
@@ -62,7 +62,27 @@ def attempt(
     return Cost(hour * seconds / 3600, hour, seconds, seen, charged, words + (f"; {doubt}" if doubt else ""))
 
 
-def _charged(asked: Sequence[str], given: Sequence[str], rates: Rates) -> tuple[str | None, str]:
+def of_choices(asked: Sequence[str], cpu: float, memory_mib: int, rates: Rates | None) -> dict[str, float]:
+    """USD an hour of each choice of a GPU, cores and memory included; by "" of a run on the CPU. What has no price is
+    left out."""
+    found = {}
+    for one in asked or ("",):
+        cost = attempt([one] if one else [], [], 3600.0, cpu=cpu, memory_mib=memory_mib, rates=rates)
+        if cost.usd_per_hour is not None:
+            found[one] = round(cost.usd_per_hour, 6)
+    return found
+
+
+def given_hour(asked: Sequence[str], given: Sequence[str], hours: Mapping[str, float]) -> float | None:
+    """USD an hour of the GPU that was really given, by the prices of the choices (`of_choices`); None where the one
+    that is paid for has none."""
+    if not asked:
+        return hours.get("")
+    charged, _ = _charged(asked, given, lambda one: hours.get(one, 0.0))
+    return None if charged is None else hours.get(charged)
+
+
+def _charged(asked: Sequence[str], given: Sequence[str], hour: Callable[[str], float]) -> tuple[str | None, str]:
     """The request that was fulfilled, and why that is not sure; None on the CPU."""
     if not asked:
         return None, ""
@@ -76,7 +96,7 @@ def _charged(asked: Sequence[str], given: Sequence[str], rates: Rates) -> tuple[
             return (exact or fits)[0], ""
     if len(asked) == 1:
         return asked[0], ""
-    dearest = max(asked, key=lambda one: _hour(one, rates))
+    dearest = max(asked, key=hour)
     what = f"the container had {given[0].partition(',')[0]}" if given else "the container did not say what it had"
     return dearest, f"{what}: taken for the dearest that was asked for"
 

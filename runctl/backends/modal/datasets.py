@@ -284,7 +284,7 @@ def opened(place: Place, *, make: bool = False) -> Iterator[tuple[Any, Callable[
 
         def names(folder: str) -> dict[str, int]:
             try:
-                entries = volume.listdir(folder, recursive=True)
+                entries = clients.entries(volume, folder)
             except (FileNotFoundError, modal.exception.NotFoundError):
                 return {}
             return {one.path.strip("/"): one.size for one in entries if one.type.name == "FILE"}

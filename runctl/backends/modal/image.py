@@ -14,11 +14,12 @@ _NOT_SENT = ("**/__pycache__", "**/*.pyc")
 _LEFT = ("__pycache__", "*.pyc")
 
 
-def build(steps: Sequence[Step], source: Sequence[str], staged: Path | None = None) -> Any:
+def build(steps: Sequence[Step], source: Sequence[str], staged: Path | None = None, code: str | None = None) -> Any:
     """The image of a recipe, with the Python packages of `source` mounted last, so that a changed line of theirs
     rebuilds nothing. Nothing is sent yet. Their data files go too: by itself the client sends none but `*.py`.
 
-    `staged` is a folder with copies of them: the client refuses a file that changes while it is sent."""
+    `staged` is a folder with copies of them: the client refuses a file that changes while it is sent. `code` names the
+    folder in it that holds what of the project goes along."""
     import modal
 
     image: Any = modal.Image
@@ -28,6 +29,8 @@ def build(steps: Sequence[Step], source: Sequence[str], staged: Path | None = No
         return image.add_local_python_source(*source, ignore=list(_NOT_SENT))
     for name in source:
         image = image.add_local_dir(staged / name, f"/root/{name}", ignore=list(_NOT_SENT))
+    if code is not None:
+        image = image.add_local_dir(staged / code, f"/root/{code}")
     return image
 
 

@@ -8,9 +8,6 @@ back; a run whose call has its answer is closed: its end is on record, and its a
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -18,15 +15,19 @@ from typing import Any
 from runctl import evidence, prices, record
 from runctl import project as projects
 from runctl.backends.modal import client as clients
-from runctl.backends.modal import copies, costs, ids
+from runctl.backends.modal import copies, costs, finding, ids
 from runctl.backends.modal.client import Where
+from runctl.backends.modal.finding import read_object
 from runctl.errors import ProviderError, RunctlError
 from runctl.fields import number
+from runctl.remote import entry
 from runctl.supervisor import ending
 from runctl.supervisor.verdict import Verdict
 
 FRESH_SECONDS = 1.5
 GRACE_SECONDS = 45.0  # Modal gives 30, and a last commit takes its time
+_BEHIND = {"terminated": GRACE_SECONDS, "answered": 20.0, "failed": 10.0, "timeout": 5.0, "infrastructure": 5.0}
+UNANSWERED_SECONDS = 60.0  # between the end that a container has written down and its call's answer
 FINAL = ("answered", "timeout", "failed", "infrastructure", "terminated", "expired", "missing")
 _asked: dict[str, float] = {}
 
@@ -105,25 +106,48 @@ def _look(run: record.RunDir, known: dict[str, Any], client: Any, seconds: float
     app = "unknown" if isinstance(answers["app"], BaseException) else answers["app"]
     if kind == "unfinished" and app == "stopped":
         kind = "terminated"
-    if kind == "terminated" and not isinstance(answers["volume"], BaseException):
-        kind, facts = _grace(run, known, kind, facts)
-    if kind in FINAL and not isinstance(answers["volume"], BaseException):
-        with suppress(Exception):  # what was committed between the two answers
-            copies.bring(run, place, client)
+    if not isinstance(answers["volume"], BaseException):
+        kind, facts = _unanswered(run, known, kind, facts)
+        if kind in FINAL:
+            with suppress(Exception):  # what was committed between the two answers
+                copies.bring(run, place, client)
+            kind, facts = _behind(run, known, kind, facts)
     known = _see(run, call=kind, app=app, problems=problems, **facts)
     if kind in FINAL and not isinstance(answers["volume"], BaseException):
         close(run, known, client)
 
 
-def _grace(run: record.RunDir, known: dict[str, Any], kind: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A call is over for Modal as soon as it is ended, while its container still saves: that is waited for."""
-    attempts, before = run.attempts(), known.get("seen") or {}
-    if not attempts or not attempts[-1].container.exists() or attempts[-1].exit.exists():
+def _behind(run: record.RunDir, known: dict[str, Any], kind: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A call is over for Modal as soon as it is ended, while its container still saves, and the volume may show what
+    was committed some seconds later: that is waited for."""
+    attempts, told = run.attempts(), (facts.get("answer") or {}).get("attempt")
+    if not attempts or kind not in _BEHIND:
         return kind, facts
+    last = run.attempt(told) if isinstance(told, int) and told > 0 else attempts[-1]
+    begun = last.number == told or (kind != "answered" and last.container.exists())
+    if not begun or last.exit.exists():
+        return kind, facts
+    before = known.get("seen") or {}
     since = before["since"] if before.get("call") == "ending" and "since" in before else time.time()
-    if abs(time.time() - since) > GRACE_SECONDS:
+    if abs(time.time() - since) > _BEHIND[kind]:
         return kind, facts
     return "ending", {**facts, "since": since}
+
+
+def _unanswered(
+    run: record.RunDir, known: dict[str, Any], kind: str, facts: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """A container has written down an end that no other one could better, and its call has no answer: after a while
+    that end is the answer. Such a container may go on, and be paid for, until its timeout."""
+    attempts = run.attempts()
+    end = record.read_object(attempts[-1].exit) if attempts else {}
+    if kind != "unfinished" or not end or entry.curable(end):
+        return kind, facts
+    before = known.get("seen") or {}
+    since = before["over"] if isinstance(before.get("over"), float) else time.time()
+    if abs(time.time() - since) <= UNANSWERED_SECONDS:
+        return kind, {**facts, "over": since}
+    return "answered", {"answer": {"state": end.get("state"), "reason": end.get("reason")}}
 
 
 def _kind(modal: Any, answer: Any) -> tuple[str, dict[str, Any]]:
@@ -150,13 +174,17 @@ def _kind(modal: Any, answer: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _app_state(modal: Any, known: dict[str, Any], client: Any) -> str:
-    """running or stopped."""
+    """running, stopped, or unknown where the service does not say it."""
     try:
         found = modal.App.lookup(known["app"], client=client, environment_name=known.get("environment"))
-        state = str(getattr(found.info(refresh=True).lifecycle.state, "name", found.info().lifecycle.state)).lower()
+        with suppress(modal.exception.UnimplementedError):  # then by what came with the lookup
+            found.info(refresh=True)
+        lifecycle = found.info().lifecycle
     except modal.exception.NotFoundError:
         return "stopped"
-    return "stopped" if "stop" in state else "running"
+    if "stop" in str(getattr(lifecycle.state, "name", lifecycle.state)).lower():
+        return "stopped"
+    return "running" if lifecycle.created_at.timestamp() > 0 else "unknown"
 
 
 def close(run: record.RunDir, known: dict[str, Any], client: Any) -> None:
@@ -168,7 +196,7 @@ def close(run: record.RunDir, known: dict[str, Any], client: Any) -> None:
         stopped = clients.gather({"stop": lambda: _stop_app(modal, known["app"], known, client)}, clients.SECONDS)[
             "stop"
         ]
-        if isinstance(stopped, BaseException):
+        if isinstance(stopped, BaseException) and not isinstance(stopped, modal.exception.UnimplementedError):
             _see(
                 run, **{**seen, "problems": [*seen["problems"], f"its app is not stopped yet: {clients.said(stopped)}"]}
             )
@@ -229,6 +257,8 @@ def verdict(known: dict[str, Any], begun: bool) -> Verdict:
     if kind == "answered" and isinstance(seen.get("answer"), dict):
         answer = seen["answer"]
         return Verdict(str(answer.get("state") or "failed"), str(answer.get("reason") or ""))
+    if asked and (kind in ("terminated", "missing") or (not begun and kind in ("failed", "infrastructure"))):
+        return Verdict("stopped", "stopped on request" + (", by force" if begun else ", before it began"))
     if kind == "timeout":
         return Verdict(
             "failed", "timed out: compute.timeout was over in the last container that compute.retries allows"
@@ -239,8 +269,6 @@ def verdict(known: dict[str, Any], begun: bool) -> Verdict:
         return Verdict(
             "failed", f"its containers could not go on: {last}" if last else "its containers could not go on"
         )
-    if kind in ("terminated", "missing") and asked:
-        return Verdict("stopped", "stopped on request" + (", by force" if begun else ", before it began"))
     if kind == "terminated":
         return Verdict("killed", "ended on Modal, not by runctl stop" + (f": {last}" if last else ""))
     return Verdict("failed", f"supervisor lost: Modal has no answer of its call any more ({kind})")
@@ -249,13 +277,13 @@ def verdict(known: dict[str, Any], begun: bool) -> Verdict:
 def _settle(run: record.RunDir, known: dict[str, Any], client: Any, seconds: float) -> dict[str, Any]:
     """A launch that was killed: go on with what it spawned, or end what it began."""
     modal = clients.load()
-    app = known.get("app") or clients.ask(lambda: by_name(run.name, known.get("environment"), client), seconds)
+    place, first = where(run, known), int(known.get("attempt") or 1)
+    app = known.get("app") or clients.ask(lambda: _unnoted(run, known, client), seconds)
     if app is not None:
-        found = clients.ask(lambda: call_of(modal, app, known, client), seconds)
+        found = _spawned(modal, app, known, place, client, seconds)
         if found is not None:
             return ids.update(run, app=app, function=found[0], call=found[1], phase="launched")
         clients.ask(lambda: _stop_app(modal, app, known, client), seconds)
-    place, first = where(run, known), int(known.get("attempt") or 1)
     folder = place.folder if first == 1 else f"{place.folder}/attempts/{first}"
 
     def unclaim() -> None:
@@ -274,53 +302,34 @@ def _settle(run: record.RunDir, known: dict[str, Any], client: Any, seconds: flo
     return ids.update(run, phase="failed", problem=words)
 
 
-def call_of(modal: Any, app: str, known: dict[str, Any], client: Any) -> tuple[str, str] | None:
-    """(function, call) of an app that was found by its id; None if nothing was spawned in it."""
-    info = modal.App.lookup(app, client=client, environment_name=known.get("environment")).info(refresh=True)
-    functions = info.functions.values() if isinstance(info.functions, dict) else info.functions
-    for function in functions:
-        id = str(getattr(function, "object_id", function))
-        for row in command("function", "calls", id, "--json"):
-            if found := row.get("function_call_id"):
-                return id, str(found)
-    return None
+def _unnoted(run: record.RunDir, known: dict[str, Any], client: Any) -> str | None:
+    """The app of a launch that was killed before it could write down its id."""
+    digest = str(known.get("digest") or "")
+    return finding.by_name(run.name, known.get("environment"), client, digest=digest, since=number(known, "time"))
 
 
-def by_name(name: str, environment: str | None, client: Any) -> str | None:
-    """The id of the newest living app of a run of that name."""
-    return next((app for app, tags in living(environment, client) if tags.get("runctl.run") == name), None)
-
-
-def living(environment: str | None, client: Any) -> list[tuple[str, dict[str, str]]]:
-    """The apps that runctl has made and that have not stopped: (id, tags), the newest first."""
-    modal = clients.load()
-    found = []
-    for row in command("app", "list", "--json", *(["--env", environment] if environment else [])):
-        values = {str(key).lower().replace(" ", "_"): value for key, value in row.items()}
-        id = next((str(value) for value in row.values() if str(value).startswith("ap-")), None)
-        state = str(values.get("state", ""))
-        if id is None or "stopped" in state.lower() or not str(values.get("description", "")).startswith("runctl-"):
-            continue
-        tags = modal.App.lookup(id, client=client, environment_name=environment).get_tags()
-        if "runctl.run" in tags:
-            found.append((id, dict(tags)))
-    return found
-
-
-def command(*words: str) -> list[dict[str, Any]]:
-    """What Modal's own command line answers as JSON: for the little that its library cannot be asked."""
-    argv = [sys.executable, "-m", "modal", *words]
+def _spawned(
+    modal: Any, app: str, known: dict[str, Any], place: Where, client: Any, seconds: float
+) -> tuple[str, str] | None:
+    """(function, call) of a launch that was killed; None if nothing was spawned. Raises ProviderError where neither the
+    service nor the volume says it."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=clients.SECONDS, check=False)
-        rows = json.loads(done.stdout) if done.returncode == 0 else None
-    except subprocess.TimeoutExpired:
-        raise clients.Late(f"no answer within {clients.SECONDS:.0f} s") from None
-    except ValueError:
-        rows = None
-    if not isinstance(rows, list):
-        words_said = [line.strip() for line in done.stderr.splitlines() if line.strip(" │╭╰─╮╯")]
-        raise ProviderError(f"modal {' '.join(words[:2])} failed: {' '.join(words_said)[:300]}")
-    return [row for row in rows if isinstance(row, dict)]
+        return clients.ask(lambda: finding.call_of(modal, app, known.get("environment"), client), seconds)
+    except ProviderError:
+        call = clients.ask(lambda: finding.call_written_down(place, known.get("launch"), client), seconds)
+        if call is not None:
+            return "", call
+        if clients.ask(lambda: _gone(modal, {**known, "app": app}, client), seconds):
+            return None
+        raise
+
+
+def _gone(modal: Any, known: dict[str, Any], client: Any) -> bool:
+    """Whether an app has stopped, or is not among those that live."""
+    state = _app_state(modal, known, client)
+    if state == "unknown":
+        return known["app"] not in {one.app for one in finding.living(known.get("environment"), client)}
+    return state == "stopped"
 
 
 def _stop_app(modal: Any, app: str, known: dict[str, Any], client: Any) -> None:
@@ -330,15 +339,13 @@ def _stop_app(modal: Any, app: str, known: dict[str, Any], client: Any) -> None:
 
 def _give(run: record.RunDir, volume: Any, place: Where, files: list[Any]) -> None:
     """Put what was found out here beside what is on the volume, for other machines."""
-    with suppress(Exception), volume.batch_upload(force=True) as batch:
+    with suppress(Exception):
+        put(run, volume, place, files)
+
+
+def put(run: record.RunDir, volume: Any, place: Where, files: list[Any]) -> None:
+    """Lay files of a run onto the volume; raises what the client does."""
+    with volume.batch_upload(force=True) as batch:
         for file in files:
             if file.exists():
                 batch.put_file(file, f"/{place.folder}/{file.relative_to(run.path)}")
-
-
-def read_object(data: bytes | None) -> dict[str, Any]:
-    try:
-        found = json.loads(data or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

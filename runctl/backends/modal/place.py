@@ -7,6 +7,7 @@
       secrets: [wandb]               names; their values are never read here
       python: "3.12"
       packages: [einops==0.8.1]      installed after everything else
+      requirements: requirements.txt of programs of your own (`task: command`), in place of torch and numpy
       kernels: true                  compile mamba-ssm and causal-conv1d into GPU images
       tags: {team: melee}            on every app, so that billing reports group by them
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DATASETS = "datasets"
 OWN_TAGS = ("runctl.run", "runctl.config", "runctl.version")
 MOST_TAGS, MOST_CHARACTERS = 8, 63
-KEYS = ("volume", "volume_version", "environment", "secrets", "python", "packages", "kernels", "tags")
+KEYS = ("volume", "volume_version", "environment", "secrets", "python", "packages", "requirements", "kernels", "tags")
 _NAME = pattern(r"[A-Za-z0-9_.-]{1,64}")
 _TAG = pattern(r"[A-Za-z0-9_.-]{1,63}")
 _PYTHON = pattern(r"3\.\d{1,2}")
@@ -52,6 +53,7 @@ def of(project: Project) -> Place:
         secrets=tuple(_secret(project, one) for one in _listed(project, raw, "secrets")),
         python=_python(project, raw.get("python", place.python)),
         packages=tuple(_listed(project, raw, "packages")),
+        requirements=_inside(project, raw.get("requirements")),
         kernels=_switch(project, raw.get("kernels", True)),
         tags=_tags(project, raw.get("tags") or {}),
     )
@@ -102,6 +104,16 @@ def _python(project: Project, value: Any) -> str:
         hint = 'write it in quotes: python: "3.12"'
         raise _wrong(project, ("python",), f"modal.python is {str(value)[:40]}, no version of Python", hint)
     return value
+
+
+def _inside(project: Project, value: Any) -> str | None:
+    """A file of the project, by its path in it."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or posixpath.normpath(value).startswith(("/", "..")):
+        hint = "write: requirements: requirements.txt"
+        raise _wrong(project, ("requirements",), "modal.requirements must name a file of the project", hint)
+    return posixpath.normpath(value)
 
 
 def _switch(project: Project, value: Any) -> bool:

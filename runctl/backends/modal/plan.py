@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from runctl import hardware
 from runctl.backends.modal.recipe import Step, recipe
 from runctl.errors import ProviderError, UsageError, did_you_mean
-from runctl.light import asdict, dataclass, field, pattern
+from runctl.light import asdict, dataclass, field, pattern, replace
 from runctl.units import format_duration
 
 if TYPE_CHECKING:
+    from runctl.backends.modal.shipping import Shipment
     from runctl.config import RunConfig
 
 ENTRY = "runctl.remote.entry:main"
@@ -40,13 +41,15 @@ class Place:
     secrets: tuple[str, ...] = ()
     python: str = "3.12"
     packages: tuple[str, ...] = ()
+    requirements: str | None = None
     kernels: bool = True
     tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """What would be sent. `gpu` is in order of preference; `cpu` in cores; `spec` is the call's one argument."""
+    """What would be sent. `gpu` is in order of preference; `cpu` in cores; `spec` is the call's one argument; `code` is
+    what of the project goes along, for a program of its own."""
 
     run: str
     run_dir: str
@@ -72,13 +75,14 @@ class Request:
     max_containers: int = 1
     include_source: bool = False
     folder: str = ""  # of the run on this machine
+    code: Shipment | None = None
 
     @property
     def grace_seconds(self) -> float:
         return float(self.spec["grace_seconds"])
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(replace(self, code=None)), "code": self.code.to_json() if self.code else None}
 
 
 def plan(
@@ -91,6 +95,7 @@ def plan(
     grace_seconds: float,
     place: Place,
     folder: str = "",
+    code: Shipment | None = None,
 ) -> Request:
     """The request for an attempt of a run; raises UsageError for a GPU that Modal does not have, ProviderError for a
     limit that the service would refuse."""
@@ -108,7 +113,7 @@ def plan(
         run=run,
         run_dir=run_dir,
         attempt=attempt,
-        app=short(f"runctl-{run}", _NAME_LENGTH),
+        app=app_name(run),
         tags={**_tags(run=run, config=digest[:12], version=version), **dict(place.tags)},
         environment=place.environment,
         image=recipe(
@@ -116,6 +121,8 @@ def plan(
             kernels=place.kernels and config.task == "worldmodel",
             python=place.python,
             packages=place.packages,
+            program=config.task == "command",
+            requirements=place.requirements,
         ),
         gpu=gpu,
         cpu=float(compute.cpu or cores),
@@ -141,9 +148,11 @@ def plan(
             "save_seconds": SAVE_SECONDS,
             "beat_seconds": BEAT_SECONDS,
             "gpu": list(gpu),
+            "usd_per_hour": {},
         },
         notes=notes,
         folder=folder,
+        code=code,
     )
 
 
@@ -206,7 +215,16 @@ def _retries(count: int) -> int:
 
 def _tags(**values: str) -> dict[str, str]:
     """App tags, by which strays are found and bills are grouped. The service takes 8 of 63 characters."""
-    return {f"runctl.{key}": short(_NOT_IN_TAG.sub("-", value), _TAG_LENGTH) for key, value in values.items()}
+    return {f"runctl.{key}": tag(value) for key, value in values.items()}
+
+
+def tag(value: str) -> str:
+    """A text as a tag can hold it."""
+    return short(_NOT_IN_TAG.sub("-", value), _TAG_LENGTH)
+
+
+def app_name(run: str) -> str:
+    return short(f"runctl-{run}", _NAME_LENGTH)
 
 
 def short(name: str, most: int) -> str:

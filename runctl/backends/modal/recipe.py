@@ -52,8 +52,25 @@ class Step:
         return asdict(self)
 
 
-def recipe(*, gpu: bool, kernels: bool, python: str, packages: Sequence[str] = ()) -> tuple[Step, ...]:
-    """The steps of an image: with a GPU and `kernels` the compiled ones, else a slim one. `packages` come last."""
+def recipe(
+    *,
+    gpu: bool,
+    kernels: bool,
+    python: str,
+    packages: Sequence[str] = (),
+    program: bool = False,
+    requirements: str | None = None,
+) -> tuple[Step, ...]:
+    """The steps of an image: with a GPU and `kernels` the compiled ones, else a slim one. `packages` come last. Of a
+    `program` of the user's own the `requirements` decide, a file; without them there are torch, numpy, safetensors."""
+    last = (Step("pip_install", tuple(packages)),) if packages else ()
+    torch = Step("pip_install", (TORCH,), {} if gpu else {"index_url": CPU_INDEX})
+    slim = Step("debian_slim", (), {"python_version": python})
+    if program:  # what it asks for comes after what runctl needs, and wins
+        own = [torch, Step("pip_install", TRAIN)]
+        if requirements:
+            own = [Step("pip_install_from_requirements", (requirements,))]
+        return (slim, Step("pip_install", tuple(sorted(CORE))), *own, *last)
     rest = Step("pip_install", tuple(sorted((*CORE, *TRAIN, *MELEE, *WANDB))))
     if gpu and kernels:
         steps = [
@@ -68,6 +85,5 @@ def recipe(*, gpu: bool, kernels: bool, python: str, packages: Sequence[str] = (
             rest,
         ]
     else:
-        torch = Step("pip_install", (TORCH,), {} if gpu else {"index_url": CPU_INDEX})
-        steps = [Step("debian_slim", (), {"python_version": python}), torch, rest]
-    return (*steps, Step("pip_install", tuple(packages))) if packages else tuple(steps)
+        steps = [slim, torch, rest]
+    return (*steps, *last)

@@ -20,9 +20,9 @@ from typing import Any
 
 from runctl import evidence, record
 from runctl.backends.modal import client as clients
-from runctl.backends.modal import ids, image
+from runctl.backends.modal import copies, finding, ids, image, shipping
 from runctl.backends.modal.plan import Request
-from runctl.errors import ProviderError, UsageError
+from runctl.errors import Exit, ProviderError, RunctlError, UsageError
 
 _STOP_SECONDS = 10.0
 
@@ -46,6 +46,7 @@ def submit(request: Request) -> int:
             "phase": "launching",
             "time": time.time(),
             "name": request.app,
+            "digest": request.spec["digest"],
             "volume": request.volume["name"],
             "environment": request.environment,
             "asked_for": {"gpu": list(request.gpu), "cpu": request.cpu, "memory_mib": request.memory_mib},
@@ -60,10 +61,17 @@ def submit(request: Request) -> int:
         with _interruptible():
             _send(modal, request, run, token, claimed)
     except BaseException as error:
-        _undo(request, run, claimed, error, before)
-        if isinstance(error, Exception):
-            raise clients.told(error) from error
-        raise
+        words = _undo(request, run, claimed, error, before)
+        told = clients.told(error) if isinstance(error, Exception) else error
+        if words and not isinstance(told, RunctlError):
+            told = ProviderError(f"the launch was ended ({clients.said(error)})")
+            told.exit_code = Exit.INTERRUPTED if isinstance(error, KeyboardInterrupt) else told.exit_code
+        if words and isinstance(told, RunctlError):
+            told.message += f"; {words}"
+            told.args = (told.message,)
+        if told is error:
+            raise
+        raise told from error
     return 0
 
 
@@ -72,15 +80,25 @@ def _send(modal: Any, request: Request, run: record.RunDir, token: str, claimed:
     for name in request.secrets:
         _secret(modal, name, request.environment, client)
     volume = _volume(modal, request, client)
-    _claim(modal, volume, request, run, token, claimed)
     with tempfile.TemporaryDirectory(prefix="runctl-source-") as folder:
-        made = image.build(request.image, request.source, image.stage(request.source, Path(folder)))
+        staged = image.stage(request.source, Path(folder))
+        if request.code is not None:
+            sent = {"files": shipping.stage(request.code, staged / shipping.FOLDER)}
+            record.write_json(run.attempt(request.attempt).sent, {"schema_version": record.SCHEMA_VERSION, **sent})
+        _claim(modal, volume, request, run, token, claimed)
+        code = shipping.FOLDER if request.code is not None and request.code.files else None
+        made = image.build(request.image, request.source, staged, code)
         app = modal.App(request.app, tags=request.tags)
         function = _function(modal, app, request, made, volume)
-        with _noted(app, run), app.run(detach=True, client=client, environment_name=request.environment):
-            ids.update(run, app=app.app_id, page=app.get_dashboard_url())
-            call = function.spawn({**request.spec, "launch": token})
-            known = ids.update(run, call=call.object_id, function=function.object_id, phase="launched")
+        known: dict[str, Any] = {}
+        try:
+            with _noted(app, run), app.run(detach=True, client=client, environment_name=request.environment):
+                ids.update(run, app=app.app_id, page=app.get_dashboard_url())
+                call = function.spawn({**request.spec, "launch": token})
+                known = ids.update(run, call=call.object_id, function=function.object_id, phase="launched")
+        except Exception:
+            if not known:  # else the call is made: that Modal has not heard us leave changes nothing
+                raise
     with suppress(Exception):  # another machine finds the app by its tags, too
         _put(volume, {f"runs/{request.run}/remote.json": _shared(known)}, force=True)
 
@@ -144,21 +162,36 @@ def _claim(modal: Any, volume: Any, request: Request, run: record.RunDir, token:
     files = {f"{folder}/attempts/{request.attempt}/claim.json": json.dumps(claim).encode()}
     if request.attempt == 1:
         files = {f"{folder}/run.json": run.run.read_bytes(), **files}
+    mine = f"{folder}/attempts/{request.attempt}/claim.json"
+    if copies.get(volume, f"{folder}/run.json" if request.attempt == 1 else mine) is not None:
+        raise _taken(request)
+    claimed.append(folder if request.attempt == 1 else f"{folder}/attempts/{request.attempt}")
+    there = False
     try:
         _put(volume, files)
     except (FileExistsError, modal.exception.AlreadyExistsError):
-        raise _taken(request) from None
-    claimed.append(folder if request.attempt == 1 else f"{folder}/attempts/{request.attempt}")
+        there = True  # somebody was faster, or the answer to a first try was lost: the claim says which
+    holder = _holder(volume, mine)
+    if holder != token and (there or holder is not None):
+        claimed.clear()
+        raise _taken(request)
     if request.attempt > 1:  # of a run that was never launched whole, it is not there yet
         with suppress(FileExistsError, modal.exception.AlreadyExistsError):
             _put(volume, {f"{folder}/run.json": run.run.read_bytes()})
     rest = {f"{folder}/attempts/{request.attempt}/start.json": attempt.start}
+    if request.code is not None:
+        rest[f"{folder}/attempts/{request.attempt}/sent.json"] = attempt.sent
     if request.attempt == 1 and run.code_diff.exists():
         rest[f"{folder}/code.diff"] = run.code_diff
     _put(volume, {path: file.read_bytes() for path, file in rest.items()}, force=True)
     if request.attempt > 1:
         with suppress(Exception):  # there is none of a run that was killed
             volume.remove_file(f"{folder}/summary.json")
+
+
+def _holder(volume: Any, claim: str) -> Any:
+    """The launch whose claim it is; None where there is none, or it is not to be seen yet."""
+    return finding.read_object(copies.get(volume, claim)).get("launch")
 
 
 def _taken(request: Request) -> UsageError:
@@ -212,32 +245,46 @@ def _interruptible() -> Iterator[None]:
 
 def _undo(
     request: Request, run: record.RunDir, claimed: list[str], error: BaseException, before: dict[str, Any]
-) -> None:
+) -> str:
     """Leave nothing of a launch that failed: its app is ended, its claim taken back, and of a resume the run is as it
-    was."""
+    was. Returns in words what could not be ended; empty where all was."""
     with suppress(OSError):
         known = ids.update(run, phase="failed", problem=clients.said(error))
-    app, modal = known.get("app"), clients.load()
+    app, token, modal = known.get("app"), known.get("launch"), clients.load()
     if app is None and not claimed:
         _as_before(run, before)
-        return
+        return ""
 
-    def undo() -> None:
-        client = clients.connect()
-        if app is not None:
-            modal.App.lookup(app, client=client, environment_name=request.environment).stop()
-        volume = modal.Volume.from_name(request.volume["name"], environment_name=request.environment, client=client)
+    def stop() -> None:
+        client, environment = clients.connect(), request.environment
+        begun = app  # its making may have taken effect, and its id never come
+        if begun is None:
+            begun = finding.empty(request.run, environment, client, digest=request.spec["digest"], since=known["time"])
+        if begun is not None:
+            with suppress(modal.exception.NotFoundError):
+                modal.App.lookup(begun, client=client, environment_name=environment).stop()
+
+    def unclaim() -> None:
+        client, environment = clients.connect(), request.environment
+        volume = modal.Volume.from_name(request.volume["name"], environment_name=environment, client=client)
         for path in claimed:
-            volume.remove_file(path, recursive=True)
+            claim = f"{path}/attempts/1/claim.json" if request.attempt == 1 else f"{path}/claim.json"
+            if _holder(volume, claim) == token:
+                volume.remove_file(path, recursive=True)
 
-    said = clients.gather({"undo": undo}, _STOP_SECONDS)["undo"]
-    if isinstance(said, BaseException) and app is not None:
-        words = f"what was begun could not be ended: {clients.said(said)}; end it with: runctl reconcile"
-        error.add_note(words)
+    words = []
+    said = clients.gather({"app": stop, "claim": unclaim}, _STOP_SECONDS)
+    living, taken = said["app"], said["claim"]
+    if isinstance(living, BaseException):
+        words.append(f"its app could not be ended ({clients.said(living)}): end it with runctl reconcile")
+    if isinstance(taken, BaseException):
+        words.append(f"{claimed[0]} could not be taken off the volume ({clients.said(taken)})")
+    if isinstance(living, BaseException):
         with suppress(OSError):
-            ids.update(run, phase="launching", problem=words)
+            ids.update(run, phase="launching", problem="; ".join(words))
     else:
         _as_before(run, before)
+    return "; ".join(words)
 
 
 def _as_before(run: record.RunDir, before: dict[str, Any]) -> None:

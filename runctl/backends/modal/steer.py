@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from runctl import record
+from runctl import evidence, record
 from runctl.backends.modal import client as clients
-from runctl.backends.modal import copies, ids, look
+from runctl.backends.modal import copies, finding, ids
 from runctl.backends.modal.client import Where
 from runctl.backends.modal.plan import CHANNEL
-from runctl.errors import UsageError
+from runctl.errors import ProviderError, UsageError
 from runctl.light import dataclass
+from runctl.remote.listening import saves
 
 
 def request_stop(run: record.RunDir, how: str) -> None:
@@ -32,14 +33,51 @@ def request_stop(run: record.RunDir, how: str) -> None:
 
     def ask() -> None:
         if how == "gently":
-            channel = modal.Dict.from_name(CHANNEL, environment_name=environment, create_if_missing=True, client=client)
-            channel.put(known["launch"], json.dumps(said))
+            _channel(modal, known, client).put(known["launch"], json.dumps(said))
         elif how == "cancel":
             modal.FunctionCall.from_id(known["call"], client=client).cancel()
         else:
-            modal.App.lookup(known["app"], client=client, environment_name=environment).stop()
+            try:
+                modal.App.lookup(known["app"], client=client, environment_name=environment).stop()
+            except modal.exception.NotFoundError:
+                pass  # it is gone already
+            except modal.exception.UnimplementedError:
+                modal.FunctionCall.from_id(known["call"], client=client).cancel(terminate_containers=True)
+
+    try:
+        clients.ask(ask)
+    except ProviderError:
+        if how != "gently":
+            raise
+        how = "cancel"  # its container cannot be told; interrupted by Modal it saves as well, within Modal's grace
+        clients.ask(ask)
+
+
+def request_save(run: record.RunDir, request: dict[str, Any]) -> None:
+    """Ask for a checkpoint, by a word to the run's container. Raises ProviderError."""
+    modal, known = clients.load(), ids.read(run)
+    client = clients.connect()
+
+    def ask() -> None:
+        _channel(modal, known, client).put(saves(known["launch"]), json.dumps(request))
 
     clients.ask(ask)
+
+
+def withdraw_save(run: record.RunDir) -> None:
+    """Take such a request back, as far as nobody has it yet; never raises for what cannot be done."""
+    modal, known = clients.load(), ids.read(run)
+
+    def take() -> None:
+        _channel(modal, known, clients.connect()).pop(saves(known["launch"]))
+
+    clients.gather({"take": take})
+
+
+def _channel(modal: Any, known: dict[str, Any], client: Any) -> Any:
+    """The dictionary by which a container is spoken to."""
+    environment = known.get("environment")
+    return modal.Dict.from_name(CHANNEL, environment_name=environment, create_if_missing=True, client=client)
 
 
 def stream(run: record.RunDir) -> Iterator[str]:
@@ -69,10 +107,7 @@ def find(word: str, place: Where) -> Found:
     modal = clients.load()
     name = word
     if word.startswith("ap-"):
-        tags = clients.ask(lambda: modal.App.lookup(word, client=client, environment_name=place.environment).get_tags())
-        name = str(tags.get("runctl.run") or "")
-        if not name:
-            raise UsageError(f"{word} is no run of runctl's", hint="its app has no tag runctl.run")
+        name = clients.ask(lambda: _of_app(modal, word, place, client))
     if word.startswith("fc-"):
         name = clients.ask(lambda: _of_call(volume, word))
     where = Where(record.check_name(name), place.volume, place.environment)
@@ -96,41 +131,61 @@ def bring(found: Found, run: record.RunDir) -> None:
     record.write_text(run.run, (about or b"{}").decode(errors="replace"))
 
 
+def _of_app(modal: Any, app: str, place: Where, client: Any) -> str:
+    try:
+        found = modal.App.lookup(app, client=client, environment_name=place.environment)
+    except modal.exception.NotFoundError:
+        raise UsageError(f"Modal has no app {app}", hint="modal app list") from None
+    if not (name := finding.run_of(found)):
+        raise UsageError(f"{app} is no run of runctl's", hint="its app has no tag runctl.run")
+    return name
+
+
 def _of_call(volume: Any, call: str) -> str:
     """The run whose newest call it is."""
-    for entry in volume.listdir("/runs"):
+    for entry in clients.entries(volume, "/runs", recursive=False):
         name = entry.path.rstrip("/").rpartition("/")[2]
-        if look.read_object(copies.get(volume, f"runs/{name}/remote.json")).get("call") == call:
+        if finding.read_object(copies.get(volume, f"runs/{name}/remote.json")).get("call") == call:
             return str(name)
     raise UsageError(f"no run on the volume has the call {call}", hint="name the run, or its app (ap-…)")
 
 
 def _known(modal: Any, volume: Any, where: Where, client: Any) -> dict[str, Any]:
     """The ids of a run: as its launcher left them, else by its app's tags and its container's word."""
-    if copies.get(volume, f"{where.folder}/run.json") is None:
+    about = finding.read_object(copies.get(volume, f"{where.folder}/run.json"))
+    if not about:
         return {}
-    known = look.read_object(copies.get(volume, f"{where.folder}/remote.json"))
+    known = finding.read_object(copies.get(volume, f"{where.folder}/remote.json"))
     attempts = sorted(
         {int(path.split("/")[1]) for path in copies.listing(volume, where.folder) if path.startswith("attempts/")}
     )
     newest = attempts[-1] if attempts else 1
-    claim = look.read_object(copies.get(volume, f"{where.folder}/attempts/{newest}/claim.json"))
+    claim = finding.read_object(copies.get(volume, f"{where.folder}/attempts/{newest}/claim.json"))
     if known.get("launch") and known.get("launch") == claim.get("launch"):
         return {**known, "phase": "launched"}
-    app = look.by_name(where.run, where.environment, client)
-    found = look.call_of(modal, app, {"environment": where.environment}, client) if app else None
-    about = {
+    app = finding.by_name(where.run, where.environment, client)
+    found = _call(modal, app, where, claim.get("launch"), client) if app else None
+    made = {
         "schema_version": 1,
         "backend": "modal",
         "launch": claim.get("launch"),
         "attempt": newest,
         "time": time.time(),
     }
-    about |= {"volume": where.volume, "environment": where.environment, "app": app, "launcher": None}
+    made |= {"volume": where.volume, "environment": where.environment, "app": app, "launcher": None}
     if found is None:
         hint = "try again in a moment; if its launcher is gone, its own machine's runctl status takes it back"
         raise UsageError(f"{where.run} is being launched or resumed just now, and has no call yet", hint=hint)
-    return {**about, "function": found[0], "call": found[1], "phase": "launched"}
+    return {**made, "function": found[0], "call": found[1], "phase": "launched"}
+
+
+def _call(modal: Any, app: str, where: Where, launch: Any, client: Any) -> tuple[str, str] | None:
+    """(function, call) of an app: as the service lists it, else as its container has written it down."""
+    try:
+        return finding.call_of(modal, app, where.environment, client)
+    except (ProviderError, modal.exception.Error):
+        call = finding.call_written_down(where, launch, client)
+        return None if call is None else ("", call)
 
 
 @dataclass(frozen=True)
@@ -146,9 +201,9 @@ def strays(runs: dict[str, record.RunDir], environment: str | None) -> list[Stra
     """The living apps that no run here accounts for. Raises ProviderError."""
     client = clients.connect()
     found = []
-    for app, tags in clients.ask(lambda: look.living(environment, client), 3 * clients.SECONDS):
-        name = tags["runctl.run"]
-        run = next((one for key, one in runs.items() if key == name or name.startswith(key[:50])), None)
+    for one in clients.ask(lambda: finding.living(environment, client), 3 * clients.SECONDS):
+        app, name = one.app, one.run
+        run = next((run for key, run in runs.items() if name in finding.names(key)), None)
         known = ids.read(run) if run is not None else {}
         if run is None:
             found.append(Stray(app, name, "no run here has this name"))
@@ -156,7 +211,14 @@ def strays(runs: dict[str, record.RunDir], environment: str | None) -> list[Stra
             found.append(Stray(app, name, f"the run's app is {known.get('app') or 'not known'}"))
         elif known.get("phase") in ("closed", "failed"):
             found.append(Stray(app, name, "the run has ended"))
+        elif known.get("phase") == "launching" and _cut_off(known):
+            found.append(Stray(app, name, "its launch was cut off, and what became of its call is not known"))
     return found
+
+
+def _cut_off(known: dict[str, Any]) -> bool:
+    launcher = evidence.life(evidence.from_json(known.get("launcher")))
+    return launcher in (evidence.Life.DEAD, evidence.Life.REBOOTED)
 
 
 def end(app: str, environment: str | None) -> None:
