@@ -261,6 +261,9 @@ def _event(row: dict[str, Any]) -> str:
     if name in ("guard_tripped", "guard_unjudged"):
         did = f" ({row.get('do')})" if row.get("do") else ""
         return f"guard {row.get('guard')}{did}" + _because(row)
+    if name == "secret_masked" and row.get("detector"):
+        line = f", line {row.get('line')}" if row.get("line") is not None else ""
+        return f"secret masked: {row.get('detector')} in {row.get('file')}{line}"
     if name == "signal":
         return f"signal {row.get('number')} to the {row.get('to')}"
     if name == "attempt_ended":

@@ -18,6 +18,8 @@ from runctl.supervisor.failures import kind_of
 from runctl.supervisor.summary import checkpoints, passed_over, spent_seconds
 
 _GUARD = ("name", "origin", "off_because", "do", "words", "why")
+_REMARKED = ("left_behind", "progress_unread")
+_LONGEST_LINE = 400  # letters of a log's line that are shown
 _TAILS = (1 << 16, 1 << 20, 1 << 26)
 
 
@@ -35,6 +37,8 @@ class Page:
     baselines: dict[str, float | None]
     guards: list[dict[str, Any]]
     account: dict[str, Any]
+    throughput: dict[str, Any]
+    remarks: list[str]
     last_line: str
     paths: dict[str, str]
     commands: list[str]
@@ -67,6 +71,8 @@ def read(run: record.RunDir) -> Page:
             total_steps=found.total_steps,
             finished=found.state == "succeeded",
         ),
+        throughput=accounting.speed(run),
+        remarks=_remarks(run, found),
         last_line=_last_line(run),
         paths=_paths(run),
         commands=commands(found),
@@ -130,22 +136,27 @@ def _guards(run: record.RunDir, data: dict[str, Any]) -> list[dict[str, Any]]:
 def _attempts(run: record.RunDir, now: status.RunStatus) -> list[dict[str, Any]]:
     """Every attempt, with what was found of its resume; without an end on record, the newest as it stands `now`."""
     told = {"resume_verified": True, "resume_doubtful": False}
-    rows = [row for row in record.read_lines(run.events) if text(row, "event") in told]
+    rows = [row for row in record.read_lines(run.events) if text(row, "event") in (*told, "first_step")]
     found = []
     for attempt in run.attempts():
-        own = next((row for row in rows if row.get("attempt") == attempt.number), None)
+        mine = [row for row in rows if row.get("attempt") == attempt.number]
+        own = next((row for row in mine if row["event"] in told), None)
         resume = own and {"verified": told[str(own["event"])], "words": text(own, "reason") or ""}
-        found.append(_attempt(attempt) | {"resume": resume})
+        first = next((whole(row, "step") for row in mine if row["event"] == "first_step"), None)
+        found.append(_attempt(attempt, first) | {"resume": resume})
         if attempt.number == now.attempt and found[-1]["state"] is None:
             kept = ("state", "reason", "step", "seconds", "steps_per_second")
             found[-1] |= {key: getattr(now, key) for key in kept}
     return found
 
 
-def _attempt(attempt: record.Attempt) -> dict[str, Any]:
-    """One attempt: from where it really went on, to where, and how it ended."""
+def _attempt(attempt: record.Attempt, first: int | None) -> dict[str, Any]:
+    """One attempt: from where it really went on, to where, and how it ended. `first` is the first step that it told: a
+    program of one's own may have gone on elsewhere than it was given."""
     end, start, resumed = (record.read_object(path) for path in (attempt.exit, attempt.start, attempt.resumed))
     begun = first_of([whole(resumed, "step"), whole(start, "from_step")])
+    if first is not None and begun is not None and first <= begun:
+        begun = max(0, first - 1)
     return {
         "attempt": attempt.number,
         "started": number(start, "time"),
@@ -169,11 +180,18 @@ def _rate(end: dict[str, Any], begun: int | None) -> float | None:
     return max(0, step - (begun or 0)) / seconds if step is not None and seconds else None
 
 
+def _remarks(run: record.RunDir, now: status.RunStatus) -> list[str]:
+    """What the end of the newest attempt should not hide, however well it ended."""
+    rows = [row for row in record.read_lines(run.events) if row.get("event") in _REMARKED] if now.over else []
+    return [reason for row in rows if row.get("attempt") == now.attempt and (reason := text(row, "reason"))]
+
+
 def _last_line(run: record.RunDir) -> str:
     """The last line of the newest attempt's log that says something."""
     attempts = run.attempts()
     lines = logs.last_lines(attempts[-1].log, 20) if attempts else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
 def _paths(run: record.RunDir) -> dict[str, str]:

@@ -474,3 +474,56 @@ def test_every_command_of_the_page_does_what_it_says(project: Path) -> None:
     for command, code in told:
         runctl(*shlex.split(command)[1:], code=code)
     assert (project / "taken/shell/checkpoints/state.12").is_file()
+
+
+DEAF = """
+import pathlib, sys, time, zipfile
+from itertools import count
+out = pathlib.Path("out"); out.mkdir(exist_ok=True)
+for step in count(1):
+    time.sleep(0.03)
+    print(f"step={step}/3000 loss=1.0", flush=True)
+    if step % 20 == 0:
+        with zipfile.ZipFile(out / "part.tmp", "w") as file:
+            file.writestr("a", "a")
+        (out / "part.tmp").rename(out / f"ckpt-{step}.pt")
+"""
+
+
+def test_a_program_that_begins_anew_though_it_was_given_a_checkpoint_is_told_as_that(project: Path) -> None:
+    (project / "deaf.py").write_text(DEAF)
+    section = {
+        "argv": ["python3", "deaf.py"],
+        "when_resuming": ["--resume", "{resume}"],
+        "checkpoints": "out/ckpt-{step}.pt",
+        "progress": "step={step}/{total_steps} loss={loss}",
+    }
+    path = config(project, section)
+    runctl("launch", str(path), "--detach")
+    run = record.RunDir(project / "runs" / "job")
+    until(run, lambda found: (found.checkpoint_step or 0) >= 100)
+    runctl("stop", "job", "--yes")
+    newest = kept.newest(run)[0]
+    assert newest is not None
+    shutil.copy(project / "out" / "ckpt-20.pt", project / "out" / "ckpt-40.pt")  # written while nobody ran
+    assert f"ckpt-{newest['step']}.pt" in runctl("resume", "job", "--detach")
+    assert record.read_json(run.attempt(2).resumed)["step"] == newest["step"]  # and not the foreign file's
+    until(run, lambda found: found.resume is not None)
+    found = state("job")
+    assert found["resume"]["verified"] is False
+    assert f"but its last checkpoint is of step {newest['step']}" in found["resume"]["words"]
+    assert json.loads(runctl("status", "job", "--json"))["attempts"][1]["from_step"] < newest["step"]
+
+
+def test_a_success_that_nothing_was_read_of_and_a_child_left_behind_are_told_on_the_page(project: Path) -> None:
+    program = "import os, time; print('stp 1 of 9 ' + 'x' * 5000, flush=True); os.fork() or time.sleep(60)"
+    path = config(project, {"argv": ["python3", "-c", program], "progress": "step={step}/{total_steps}"})
+    runctl("launch", str(path), "--detach")
+    run = record.RunDir(project / "runs" / "job")
+    summary_of(run)
+    shown, told = runctl("status", "job"), json.loads(runctl("status", "job", "--json"))
+    assert told["status"]["state"] == "succeeded"
+    assert "none of the 1 lines that it printed was read by command.progress" in shown
+    assert "1 process that outlived the trainer" in shown
+    assert len(told["remarks"]) == 2
+    assert len(told["last_line"]) < 500

@@ -86,6 +86,7 @@ def test_every_example_that_an_error_shows_is_accepted(text: str) -> None:
     [
         ("val/loss", "'val/loss' is no condition"),
         ("val/loss >> 3", "'>' was not expected"),
+        ("memory > 20GB", "'GB' was not expected; write GiB"),
         ("val/loss > 3 for 0 evals", "0 is no count"),
         ("val/loss > 3 after 1 epoch after 2 epochs", "'after' is given twice"),
         ("nan for 3 evals", "'for' goes with METRIC > NUMBER and with chance only"),

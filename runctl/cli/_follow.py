@@ -32,7 +32,8 @@ def start_and_follow(
         found = launch.await_start(run, quiet_seconds, runs.waiting(run.name))
         if detach:
             step = f"step {found.step:,} has run" if found.step else "it has started"
-            said = f"[name]{run.name}[/name] is {found.state}: {step}. See: runctl status {run.name}"
+            is_ = "has" if found.state == "succeeded" else "is"
+            said = f"[name]{run.name}[/name] {is_} {found.state}: {step}. See: runctl status {run.name}"
             _print_name(run, said, as_json, {"status": found.to_json()})
             return
         last = runs.follow(pages(run))

@@ -285,12 +285,26 @@ class Checkpoints(Guard):
         return found
 
 
+@dataclass(frozen=True)
+class Dearer:
+    """What is paid beyond the price of the launch, or less: `usd` so far, and `per_hour` from `since` seconds of the
+    run on. A provider may give another GPU than the first that was asked for."""
+
+    usd: float = 0.0
+    per_hour: float = 0.0
+    since: float = 0.0
+
+    def at(self, seconds: float) -> float:
+        return self.usd + self.per_hour * max(0.0, seconds - self.since) / 3600
+
+
 class Ceiling(Guard):
     """Hours or money, all attempts together: a notice at each mark, once in all of them, then the end. `told` is the
     highest mark that an earlier attempt gave notice of."""
 
-    def __init__(self, made: Mapping[str, Any], told: float = 0.0) -> None:
+    def __init__(self, made: Mapping[str, Any], told: float = 0.0, dearer: Dearer | None = None) -> None:
         super().__init__(made)
+        self.dearer = dearer or Dearer()
         self.marks = [mark for mark in MARKS if mark > told]
 
     def tick(self, seconds: float, step: int | None) -> Trip | None:
@@ -306,7 +320,9 @@ class Ceiling(Guard):
         return self._trip(do, said, step, {"mark": mark, "share": round(share, 4), "of": self.test["value"]})
 
     def _share(self, seconds: float) -> float:
-        used = seconds / 3600 * (self.test["usd_per_hour"] if self.kind == "cost" else 1.0)
+        used = seconds / 3600
+        if self.kind == "cost":
+            used = used * self.test["usd_per_hour"] + self.dearer.at(seconds)
         return float(used / self.test["value"]) if self.test["value"] > 0 else math.inf
 
     def _figure(self, share: float) -> str:

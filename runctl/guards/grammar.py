@@ -22,6 +22,7 @@ from typing import Any
 import lark
 
 from runctl.guards.defaults import at_chance
+from runctl.light import pattern
 from runctl.units import parse_bytes, parse_duration
 
 ACCEPTED = (
@@ -98,6 +99,9 @@ def moment(text: str) -> dict[str, float]:
     return found
 
 
+_DECIMAL = pattern(r"([KMGT])B")  # a unit of memory that could mean either
+
+
 @cache
 def _parser() -> lark.Lark:
     return lark.Lark(_GRAMMAR, parser="lalr", start=["condition", "moment"], maybe_placeholders=True)
@@ -114,7 +118,10 @@ def _made(text: str, start: str, wrong: str) -> Any:
         column = getattr(error, "column", -1)
         ended = getattr(getattr(error, "token", None), "type", "") == "$END"
         rest = text[column - 1 :].split() if isinstance(column, int) and column > 0 and not ended else []
-        raise ValueError(f"{wrong}: " + (f"{rest[0]!r} was not expected" if rest else "it ends too early")) from None
+        said = f"{rest[0]!r} was not expected" if rest else "it ends too early"
+        if rest and (unit := _DECIMAL.fullmatch(rest[0])):
+            said += f"; write {unit[1]}iB"
+        raise ValueError(f"{wrong}: {said}") from None
 
 
 def _count(text: str) -> int:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runctl import record
+from runctl import record, spending
 from runctl.fields import number, whole
 from runctl.guards import defaults, words
-from runctl.guards.evaluate import ENDING, Ceiling, Checkpoints, Guard, Moment, Trip
+from runctl.guards.evaluate import ENDING, Ceiling, Checkpoints, Dearer, Guard, Moment, Trip
 
 MOST_TRIPS = 50  # of one guard in one attempt; a condition that flaps does not fill the record
 _CHUNK_BYTES = 1 << 20  # read at one look
@@ -56,7 +56,7 @@ class Watch:
     def _add(self, made: dict[str, Any]) -> None:
         kind = made["test"]["kind"]
         if kind in ("hours", "cost"):
-            self.ticking.append(Ceiling(made, self._told(made)))
+            self.ticking.append(Ceiling(made, self._told(made), self._dearer(made["test"])))
         elif kind == "checkpoint":
             self.ticking.append(Checkpoints(made))
         elif kind == "first" and self._trained_before():
@@ -65,6 +65,15 @@ class Watch:
             self.metrics.append(Guard(made))
         else:
             raise ValueError(f"unknown kind {kind!r}")
+
+    def _dearer(self, test: Mapping[str, Any]) -> Dearer | None:
+        """By how much the machines of this attempt and of those before it differ in price from that of the launch."""
+        if test["kind"] != "cost":
+            return None
+        base = float(test["usd_per_hour"])
+        hour = spending.paid(self.run.attempt(self.attempt))
+        more = 0.0 if hour is None else hour - base
+        return Dearer(spending.dearer_usd(self.run, base, self.attempt), more, self.spent_before)
 
     def _told(self, made: Mapping[str, Any]) -> float:
         """The highest mark of this very ceiling that earlier attempts gave notice of; a resume may have raised it."""

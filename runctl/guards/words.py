@@ -98,6 +98,8 @@ def _test(guard: Mapping[str, Any]) -> str:
     if kind == "drift":
         way = "fallen" if more_is_better(str(metric)) else "risen"
         return f"{metric} has steadily {way} by more than {100 * test['value']:g} % since the attempt began"
+    if kind == "chance" and not guard["on"]:  # among how many is not known
+        return f"{metric} is no better than chance"
     if kind == "chance":
         return f"{metric} is no better than chance among {test['classes']:,} classes, {level(test)}{_span(guard)}"
     if kind == "first":

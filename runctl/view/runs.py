@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runctl import view
 from runctl.status import Listing, RunStatus
-from runctl.units import format_bytes, format_duration, format_usd
+from runctl.units import counted, format_bytes, format_duration, format_usd
 from runctl.view import account, cells, details, listing
 from runctl.view.cells import MISSING, STATE_STYLES
 
@@ -151,6 +151,8 @@ def _page(found: Page) -> Iterable[RenderableType]:
         yield Text(f"  {line}")
     if facts := _facts(entry):
         yield Text("  " + " · ".join(facts))
+    for remark in found.remarks:
+        yield Text(f"  {remark}", style="warn")
     if entry.changed:
         yield Text(f"  config changed since the launch: {entry.changed}", style="warn")
     if entry.resume and not entry.resume["verified"]:
@@ -165,6 +167,7 @@ def _page(found: Page) -> Iterable[RenderableType]:
         yield Text(f"  time {format_duration(entry.seconds)} in this attempt{whole}, cost {cost}")
     for name, word in entry.tracking.items():
         yield Text(f"  {name}: {word}", style="warn" if str(word).startswith("failed") else "")
+    yield from account.speed(found.throughput)
     if found.digest:
         code = f", code {found.commit[:10]}" if found.commit else ""
         yield Text(f"  config {found.config_file} (digest {found.digest[:12]}{code})", style="dim")
@@ -208,9 +211,13 @@ def request(data: dict[str, Any]) -> None:
 
 
 def _written(value: Any) -> str:
-    """A value of a request: text as it is, else as JSON; each step of an image on a line."""
+    """A value of a request: text as it is, else as JSON; each step of an image and each file sent on a line."""
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and isinstance(value.get("files"), dict):
+        sent = [f"\n    {format_bytes(size):>9}  {name}" for name, size in value["files"].items()]
+        left = [f"\n    {'not sent':>9}  {name}: {why}" for name, why in value["left_out"].items()]
+        return "".join([counted(value["count"], "file"), f", {format_bytes(value['bytes'])}", *sent, *left])
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
         return "".join(f"\n    {json.dumps(entry)}" for entry in value)
     return json.dumps(value)
