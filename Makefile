@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 export PIP_PROGRESS_BAR ?= off
 
-.PHONY: demo test test-all check bench docs lock clean
+.PHONY: demo test test-all modal-matrix check bench bench-all docs lock clean
 
 ## demo: the main job end to end on simulated games (about 3 minutes on 2 cores, installation included)
 demo: $(VENV)/.train
@@ -19,16 +19,25 @@ test: $(VENV)/.test
 test-all: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
+## modal-matrix: the tests of runs on Modal under the lowest and the newest client of it that pyproject.toml allows
+modal-matrix: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/plane/matrix.py
+
 ## check: format, lint, types (generated pages are checked by the tests)
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-## bench: the benchmarks, each side by side with its peer; those for a GPU are in docs/gpu-checks.md
-BENCHMARKS := $(filter-out benchmarks/gpu_%,$(wildcard benchmarks/*.py))
+## bench: the figures of docs/performance.md, side by side with peers (BENCH=--quick: a few minutes); a GPU: docs/gpu-checks.md
+BENCH ?=
 bench: $(VENV)/.test
-	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks $(BENCH)
+
+## bench-all: the other benchmarks as well: start-up, preflight, lists of runs, the supervisor, estimates
+OTHERS := encode fuzz list_runs memory_cpu memory_shipped preflight_many report_overhead startup supervisor_overhead time_estimate wild
+bench-all: bench
+	@for name in $(OTHERS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 ## docs: regenerate what is made from something else: the pages of the rules, the JSON of the data files
 docs: $(VENV)/.test

@@ -1,19 +1,19 @@
 """What a second process brings: the trainer's steps in one process beside the same steps in two, over gloo on the CPU.
 
-    python benchmarks/ddp.py [--seconds 60] [--shape tiny|small|medium|all]
+    python benchmarks/ddp.py [--seconds 60] [--shape tiny|small|medium|all] [--json FILE]
 
 Two processes are started once, as the leader of a run starts them. Then slices of about half a second alternate: the
 first process alone with one thread (the other waits, idle), alone with two threads, and both with one thread each. All
 read whole batches of the same size, so that drift of the machine and its other work hit all alike; medians over the
 slices. What one process makes of two threads is the measure of what the two cores have to give. `agreeing` is the time
-that two idle processes need for the one exchange on the CPU that each step has. Writes benchmarks/results/ddp.json.
+that two idle processes need for the one exchange on the CPU that each step has. `efficiency` is what two processes of
+one thread each do, against twice what one does; of one process with two threads it is what the cores have to give.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench import machine, write
 from torch import distributed
 
 from runctl.config import RunConfig
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=60.0, help="for each shape")
     parser.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "ddp.json")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # in the two processes
     options = parser.parse_args()
     if options.into is not None:
@@ -60,8 +62,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             start(Path(folder), shape, options.seconds)
             found["shapes"][shape] = read_object(Path(folder) / "found.json")
-    found["machine"]["load_at_end"] = round(os.getloadavg()[0], 1)
-    write_json(ROOT / "benchmarks" / "results" / "ddp.json", found)
+    write(options.json, found)
 
 
 def start(folder: Path, shape: str, seconds: float) -> None:
@@ -133,6 +134,7 @@ def make_loop(folder: Path, shape: str, ranks: Ranks) -> Loop:
     device = torch.device("cpu")
     torch.manual_seed(0)
     job = task.build(config, project=folder, run=run, device=device, report=lambda _: None)
+    job.metrics()  # counted before, not beside, what is measured
     job.model.train()
     beat = Heartbeat(run.attempt(1), path=heartbeat(run.attempt(1), here.rank))
     return Loop(job, config, Place(run, 1, device, Control(), beat, Silent(), ranks))
@@ -154,30 +156,12 @@ def table(shape: str, steps: int, slices: dict[str, list[float]], agreeing: list
             "examples_per_second": round(batch / step),
             "times_one_thread": round(base / step, 3),
             "times_one_thread_by_slice": round(ratio, 3),
+            "efficiency": round(ratio / (1 if way == WAYS[0] else 2), 3),
         }
         print(f"{shape:<8}{way:<28}{told['ways'][way]}", flush=True)
     told["agreeing_us"] = round(1e6 * statistics.median(agreeing), 1)
     print(f"{shape:<8}agreeing {told['agreeing_us']} us", flush=True)
     return told
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": _cpu(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "load_at_start": round(os.getloadavg()[0], 1),
-    }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Window gather against a per-sample Dataset + DataLoader and against a plain copy of the same bytes.
 
-    python benchmarks/gather.py [--frames 600000] [--rounds 7]
+    python benchmarks/gather.py [--frames 600000] [--rounds 7] [--json FILE]
 
 Each round runs every contender once, in turn, so that drift of the machine hits all alike; medians are printed.
 """
@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from bench import machine, passive, write
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -42,17 +44,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=600_000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write what was found there")
     options = parser.parse_args()
+    passive()
+    found: dict[str, Any] = {"machine": machine(), "shapes": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.bin"
         np.random.default_rng(0).integers(0, 256, (options.frames, RECORD_BYTES), np.uint8).tofile(path)
         records = np.memmap(path, np.uint8, "c", shape=(options.frames, RECORD_BYTES))
         print(f"{torch.get_num_threads()} threads, {options.frames:,} frames of {RECORD_BYTES} bytes, memory-mapped")
         for context, batch in ((10, 4096), (60, 512)):
-            compare(records, context + 1, batch, options.rounds)
+            found["shapes"][f"K={context}, batch {batch}"] = compare(records, context + 1, batch, options.rounds)
+    write(options.json, found)
 
 
-def compare(records: np.ndarray, length: int, batch: int, rounds: int) -> None:
+def compare(records: np.ndarray, length: int, batch: int, rounds: int) -> dict[str, float]:
     windows = len(records) - length + 1
     contenders = {
         "gather": gather(records, length, batch),
@@ -70,6 +76,7 @@ def compare(records: np.ndarray, length: int, batch: int, rounds: int) -> None:
     print(f"\nK={length - 1}, batch {batch}: windows/s (median of {rounds}; gather ÷ this one)")
     for name, rate in medians.items():
         print(f"  {name:<24}{rate:>14,.0f}   {medians['gather'] / rate:6.2f}")
+    return {name: round(rate) for name, rate in medians.items()}
 
 
 Contender = Callable[[int, int], float]

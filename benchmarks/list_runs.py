@@ -142,8 +142,9 @@ def write(project: Path, runs: int, seed: int = 5) -> None:
         summary = {"schema_version": 1, "run": run.name, "state": state, "reason": end["reason"], "attempts": attempts}
         summary |= {"steps": 1000, "total_steps": 1000, "seconds": 599.0 * attempts, "cost_usd": chance.random() * 20}
         summary |= {"task": "worldmodel", "created": made, "started": made + 1, "exit_code": end["exit_code"]}
-        summary |= {"loss": beat.get("loss", 0.1), "memory_bytes": 10**9, "device": "cpu", "metrics": rows}
-        summary |= {"baselines": rows, "checkpoints": saved, "best": saved[-1], "failure": None, "ended": made + 600}
+        summary |= {"loss": beat.get("loss", 0.1), "memory_bytes": 10**9, "device": "cpu", "ended": made + 600}
+        summary |= {"failure": None, "checkpoint": {key: saved[-1][key] for key in ("step", "time")}}
+        summary |= {"metrics": rows, "baselines": rows, "checkpoints": saved, "best": saved[-1]}
         plain(run.summary, summary)
         if number % 500 == 250:
             chance.choice([run.summary, run.run, run.attempt(1).exit]).write_bytes(chance.randbytes(50))

@@ -116,7 +116,7 @@ def blocks(model: Model, batch: int) -> Callable[[], None]:
         with autocast("bf16"):
             x: Tensor = inputs
             for norm, block in layers:
-                x = x + block(norm(x))
+                x = x + block(x, norm)
         net.zero_grad()
         x.float().square().mean().backward()
 

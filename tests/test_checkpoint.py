@@ -16,6 +16,7 @@ from runctl.config.model import Checkpoint
 from runctl.errors import CheckpointError
 from runctl.train import checkpoint, retention
 from runctl.train.checkpoint import Contents
+from runctl.train.sums import NonFinite
 from runctl.train.writer import Writer
 
 IDENTITY = {"model.d_model": "64", "encoding.projectiles": "false", "dataset": "abc"}
@@ -227,6 +228,21 @@ def test_the_writer_saves_the_snapshot_not_what_became_of_it(run: record.RunDir)
     assert saved == run.checkpoint(5)
     assert torch.equal(checkpoint.load(saved, IDENTITY).tensors["model"]["w"], expected)
     assert writer.poll() is None
+
+
+def test_the_writer_saves_no_weight_that_is_not_finite_but_any_buffer(run: record.RunDir) -> None:
+    poisoned = contents(5)
+    poisoned.tensors["model"]["b"][3] = float("-inf")  # bfloat16
+    writer = Writer(run, Checkpoint(), ["w"])
+    writer.submit(poisoned)
+    assert writer.wait(lambda: None) == run.checkpoint(5)
+    writer = Writer(run, Checkpoint(), ["w", "b"])
+    writer.submit(replace(poisoned, step=6))
+    with pytest.raises(NonFinite, match="non-finite weights at step 6"):
+        writer.wait(lambda: None)
+    writer.submit(contents(7))
+    assert writer.wait(lambda: None) == run.checkpoint(7)
+    assert not run.checkpoint(6).exists()
 
 
 def test_the_writer_raises_what_its_thread_met(run: record.RunDir) -> None:

@@ -107,7 +107,8 @@ def test_windows_never_leave_their_game(lengths: list[int], context: int) -> Non
     for length in lengths:
         games.append(GameEntry(start, length, str(start), str(start)))
         start += length
-    starts = dataset.window_starts(games, range(len(games)), context)
+    windows = dataset.Windows(games, range(len(games)), context)
+    starts = windows[np.arange(len(windows))]
     game_of = np.repeat(np.arange(len(lengths)), lengths)
     assert starts.dtype == np.int64
     assert len(starts) == sum(max(0, length - context) for length in lengths)
@@ -118,7 +119,8 @@ def test_windows_never_leave_their_game(lengths: list[int], context: int) -> Non
 
 def test_windows_are_of_the_given_games_only() -> None:
     games = entries(["a", "b", "c"])
-    assert dataset.window_starts(games, [1], 10).tolist() == list(range(100, 190))
+    windows = dataset.Windows(games, [1], 10)
+    assert windows[np.arange(len(windows))].tolist() == list(range(100, 190))
 
 
 def test_the_stored_split_is_the_one_that_is_recomputed(encoded: Path) -> None:

@@ -99,6 +99,20 @@ def test_two_processes_train_what_one_trains_also_where_the_last_batch_is_uneven
     assert off(history(one), history(cut)) <= TOLERANCE
 
 
+@pytest.mark.slow
+def test_a_last_step_of_one_window_is_the_same_for_two_processes(tmp_path: Path) -> None:
+    """One of the two has nothing to read then: its pass counts nothing, and both end with the same weights."""
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    sizes = ["--set", "training.batch_size=139", "--set", "training.accumulation=5", "--set", "training.steps=4"]
+    one = launched(tmp_path, "one", *sizes)
+    two = launched(tmp_path, "two", *sizes, "--set", "training.processes=2")
+    windows = int(record.read_object(one.checkpoint(4) / "manifest.json")["identity"]["data.train_windows"])
+    assert windows % 695 == 1
+    found, other = history(one), history(two)
+    assert found.keys() == other.keys()
+    assert max(abs(found[key] - other[key]) / max(abs(found[key]), 1e-9) for key in found) <= TOLERANCE
+
+
 def goes_on(run: record.RunDir, folder: Path, step: int) -> record.RunDir:
     """A copy of a run as it was at a checkpoint, about to go on by one process."""
     cut = record.RunDir(folder)
@@ -178,6 +192,18 @@ def test_a_process_that_is_killed_ends_all_and_its_signal_is_told(
     assert found.failure == "infrastructure"
     exited = record.read_object(run.attempt(1).exit)
     assert exited["ended"] - killed < 5
+
+
+def test_a_process_that_dies_while_all_validate_ends_them_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path)
+    with running(run, monkeypatch, FAULT="late:1:5"):
+        found = until(run, in_state(*ENDED), SLOW)
+    pid = presence.standing(run.attempt(1))[1].pid
+    assert found.reason == f"rank 1 (process {pid}) was ended by SIGKILL"
+    ended = record.read_object(run.attempt(1).exit)["ended"]
+    assert ended - (run.attempt(1).ranks / "died").stat().st_mtime < 5
 
 
 def test_nan_in_one_process_stops_all_and_names_the_loss_and_its_step(

@@ -113,3 +113,17 @@ def test_control_tells_a_stop_from_a_lost_supervisor(monkeypatch: pytest.MonkeyP
     assert (control.parent_lost, control.reason) == (True, "supervisor lost")
     with pytest.raises(Stopped, match="supervisor lost"):
         control.check()
+
+
+def test_facts_of_the_loop_are_asked_for_when_they_are_written_and_not_at_every_beat(
+    attempt: record.Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = [50.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    heartbeat = Heartbeat(attempt)
+    heartbeat.look = lambda: asked.append(clock[0]) or {"step": len(asked)}
+    for _ in range(100):
+        heartbeat.beat()
+        clock[0] += 0.03125
+    assert asked == [50.0, 51.0, 52.0, 53.0]
+    assert record.read_json(attempt.heartbeat)["step"] == 4

@@ -217,8 +217,9 @@ def test_clipping_scales_the_common_norm_and_tells_the_norm_before() -> None:
 
 
 def test_a_limited_validation_takes_windows_from_everywhere() -> None:
-    assert evaluate.windows(10, None).tolist() == list(range(10))
-    assert evaluate.windows(10, 4).tolist() == [0, 2, 5, 7]
+    assert [part.tolist() for part in evaluate.HeldOut(10, None).split(6)] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9]]
+    assert [part.tolist() for part in evaluate.HeldOut(10, 4).split(3)] == [[0, 2, 5], [7]]
+    assert [part.tolist() for part in evaluate.HeldOut(10, 4)[:2].split(3)] == [[0, 2]]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -25,5 +25,6 @@ def test_the_rate_is_that_of_the_recent_steps_without_the_first_and_without_paus
     assert steps(1, 0.1) == pytest.approx(640.0)
     with rate.paused():
         clock[0] += 100.0
+        assert rate.last() == pytest.approx(640.0), "asked for within a pause"
     assert steps(1, 0.1) == pytest.approx(640.0)
     assert steps(5, 2.0) == pytest.approx(32.0), "the quick steps are more than five seconds ago"

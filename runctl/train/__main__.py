@@ -171,6 +171,8 @@ def _train(
     project = Path(about.get("project") or Path.cwd())
     job = build(config, project=project, run=run, device=device, report=report)
     heartbeat.update(data_source=job.data_source)
+    if kernel := getattr(job, "kernel", None):
+        heartbeat.update(device=f"{heartbeat.facts['device']}, {kernel} kernel")
     if group:
         group.done()
         group.join(device)

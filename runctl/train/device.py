@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -44,7 +44,9 @@ def prepare(config: RunConfig, processes: int = 1) -> int:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """bf16 where it is safe (`bf16`), or nothing at all (`fp32`); weights are fp32 either way."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def name(device: torch.device) -> str:

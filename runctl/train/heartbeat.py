@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Heartbeat:
         self._looked = time.monotonic()
         self._silences: dict[str, float] = {}  # seconds, by phase
         self.memory = memory or peak_rss_bytes
+        self.look: Callable[[], Mapping[str, Any]] = dict  # facts that are only asked for when they are written
         self.facts: dict[str, Any] = {
             "schema_version": record.SCHEMA_VERSION,
             "time": 0.0,
@@ -60,6 +61,10 @@ class Heartbeat:
             raise KeyError(f"the heartbeat has no {', '.join(sorted(unknown))}")
         self.facts.update(facts)
 
+    def refresh(self) -> None:
+        """Ask for the facts that change with every step."""
+        self.update(**self.look())
+
     def phase(self, name: str, message: str = "") -> None:
         """Enter a phase; written at once, so that what follows is seen even if it is long."""
         self._listen()
@@ -83,6 +88,7 @@ class Heartbeat:
 
     def _write(self) -> None:
         self._written = self._looked
+        self.refresh()
         self.facts["time"] = time.time()
         self.facts["memory_bytes"] = self.memory()
         slowest = max(self._silences.values(), default=0.0)  # a phase that has just begun may be as slow as another

@@ -41,7 +41,11 @@ class Head(Protocol):
 
 
 class Job(Protocol):
-    """What is trained: data, model, loss and metrics, ready on its device."""
+    """What is trained: data, model, loss and metrics, ready on its device.
+
+    A job may also have `ahead(windows, *, validation)`: begin to read what the next call of `batch` will most likely
+    ask for; `close()`: end what it has begun beside the steps; `rehearsal()`: metrics for the validation that is only
+    tried before the first step, whose values nobody reads."""
 
     train_windows: int
     validation_windows: int

@@ -22,15 +22,14 @@ from runctl.errors import RunctlError, did_you_mean
 from runctl.train import checkpoint, measure, optimizer, retention, schedule, surroundings, taken
 from runctl.train.control import Control, Stopped
 from runctl.train.device import autocast
-from runctl.train.evaluate import evaluate, windows
+from runctl.train.evaluate import HeldOut, evaluate
 from runctl.train.heartbeat import Heartbeat
-from runctl.train.job import Job
+from runctl.train.job import Job, Metrics
 from runctl.train.order import Order
 from runctl.train.ranks import Alone, Ranks
 from runctl.train.rate import Rate
 from runctl.train.say import say, warn
 from runctl.train.state import State
-from runctl.train.sums import NonFinite
 from runctl.train.timing import Timing
 from runctl.train.trackers import Trackers
 from runctl.train.writer import Writer
@@ -68,11 +67,15 @@ def train(job: Job, config: RunConfig, place: Place) -> Outcome:
     try:
         return loop.run()
     finally:
+        place.heartbeat.refresh()
         loop.writer.close(place.heartbeat.beat)
+        getattr(job, "close", lambda: None)()
 
 
 class Loop:
     """One attempt's training: `run` from start to end, `step` and what follows it in pieces."""
+
+    ahead: Callable[..., None] | None = None  # of a job that reads ahead: what the next pass will ask for
 
     def __init__(self, job: Job, config: RunConfig, place: Place) -> None:
         self.job, self.config, self.place = job, config, place
@@ -85,11 +88,13 @@ class Loop:
             )
         self.seed = training.seed or 0
         self.ranks = place.ranks
+        self.ahead = getattr(job, "ahead", None)
         self.loss = self.ranks.wrap(job)
         self.state = State(job.model, optimizer.adamw(job.model, training), place.device, self.seed, self.ranks)
         self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
-        self.held_out = windows(job.validation_windows, training.validation_windows)
-        self.writer = Writer(place.run, config.checkpoint)
+        self.held_out = HeldOut(job.validation_windows, training.validation_windows)
+        weights = [name for name, _ in job.model.named_parameters()]
+        self.writer = Writer(place.run, config.checkpoint, weights)
         self.digest = configs.digest(config)
         self.surroundings = surroundings.describe(place.device, self.ranks.seat.size)
         self.identity = dict(job.identity) | {
@@ -104,6 +109,7 @@ class Loop:
         self.rate = Rate()
         self.timing = Timing()
         self.windows = 0  # of the last step
+        place.heartbeat.look = self.standing
 
     def lay_out(self, base: schedule.Base) -> None:
         """The totals, the order and what is due when, from where steps last changed their size."""
@@ -148,7 +154,6 @@ class Loop:
             saved = {"step": self.state.step, "time": loaded.manifest["created"]}
             heartbeat.update(checkpoint=saved)
         heartbeat.update(total_steps=self.plan.total_steps, epochs=self.plan.epochs, message="; ".join(self.notes))
-        self.show()
 
     def go_on(self, loaded: checkpoint.Loaded) -> None:
         """Read on where the checkpoint stands in the data, also where a step reads more or fewer windows than there."""
@@ -160,6 +165,7 @@ class Loop:
             self.note(f"{told}: epoch {base.epoch + 1} goes on at its window {base.offset + 1}", say)
         if base != schedule.Base():
             self.lay_out(base)
+        self.order.go_on(loaded.state.get("order"))
 
     def record_resume(self, loaded: checkpoint.Loaded, removed: list[str]) -> None:
         """Say from which checkpoint the attempt goes on and why from no newer one: in the log, the notes and for
@@ -188,7 +194,8 @@ class Loop:
     def rehearse(self) -> None:
         """One small validation before the first step: what is broken in it should not come out an epoch later."""
         size = self.config.training.batch_size
-        measured = self.evaluate(self.held_out[:size])
+        metrics = getattr(self.job, "rehearsal", self.job.metrics)()
+        measured = self.evaluate(self.held_out[:size], metrics)
         wanted = self.config.checkpoint.metric
         if self.config.checkpoint.keep_best and wanted not in measured:
             hint = did_you_mean(wanted, list(measured)) or f"measured are: {', '.join(measured)}"
@@ -197,21 +204,21 @@ class Loop:
     def step(self) -> None:
         """One optimizer step over one effective batch, cut into forward passes of `batch_size` windows."""
         training, state, place = self.config.training, self.state, self.place
-        chosen = self.order.windows(state.step)
+        chosen, epoch = self.order.windows(state.step), self.plan.epoch(state.step)
         parts: list[tuple[Tensor, dict[str, Tensor], int]] = []
         left = len(chosen)
-        for part in chosen.split(training.batch_size):
+        for index, part in enumerate(chosen.split(training.batch_size)):
             left -= len(part)
             mine, count = self.ranks.share(part)
             asked = time.monotonic()
             batch = self.job.batch(mine, validation=False)
             self.timing.data(time.monotonic() - asked)
+            if self.ahead and (then := self.order.after(state.step, index, training.batch_size)) is not None:
+                self.ahead(self.ranks.share(then)[0], validation=False)
             weight = self.ranks.seat.size * count / len(chosen)
             with self.ranks.passing(last=left == 0):
                 with autocast(place.device, training.precision):
-                    loss, named = self.loss(
-                        batch, generator=state.generator, progress_epochs=self.plan.epoch(state.step), train=True
-                    )
+                    loss, named = self.loss(batch, generator=state.generator, progress_epochs=epoch, train=True)
                 if left == 0:
                     self.ranks.arrive()
                 (loss if weight == 1 else loss * weight).backward()
@@ -221,7 +228,7 @@ class Loop:
         state.step += 1
         optimizer.set_rate(state.optimizer, schedule.learning_rate(training, self.plan, state.step))
         state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad()
         state.sums.add(state.step, parts, norm, len(chosen))
         self.rate.add(len(chosen))
         self.windows = len(chosen)
@@ -240,10 +247,7 @@ class Loop:
             self.note_saved(saved.name)
         if improved or wanted:
             self.save()
-        self.show()
-        if step == 1:
-            self.place.heartbeat.now()
-        self.place.heartbeat.beat()
+        self.place.heartbeat.now() if step == 1 else self.place.heartbeat.beat()
 
     def log(self) -> None:
         step = self.state.step
@@ -256,7 +260,7 @@ class Loop:
 
     def calibrate(self) -> None:
         """Leave what was measured so far for later estimates; a disk that refuses it is no reason to end."""
-        if self.ranks.seat.size > 1 or not self.timing.due():  # estimates are of one process
+        if not self.ranks.seat.first or not self.timing.due():
             return
         place = self.place
         one = measure.measurement(self, self.timing, kind="run", name=place.run.name, attempt=place.attempt)
@@ -292,7 +296,7 @@ class Loop:
         self.place.heartbeat.phase("training")
         return improved and self.config.checkpoint.keep_best > 0
 
-    def evaluate(self, chosen: Tensor) -> dict[str, float | None]:
+    def evaluate(self, chosen: HeldOut | Tensor, metrics: Metrics | None = None) -> dict[str, float | None]:
         def meanwhile() -> None:
             self.place.heartbeat.beat()
             self.ranks.agree(self.place.control.stopping)
@@ -308,6 +312,7 @@ class Loop:
             precision=training.precision,
             meanwhile=meanwhile,
             ranks=self.ranks,
+            metrics=metrics,
         )
 
     def owes_validation(self) -> bool:
@@ -318,11 +323,10 @@ class Loop:
         return due and last != step
 
     def save(self, *, wait: bool = False) -> None:
-        """Snapshot the state and have it written; `wait` for the disk. Raises NonFinite rather than save poison."""
+        """Snapshot the state and have it written; `wait` for the disk. Raises NonFinite rather than save poison:
+        losses and gradients are looked at here, the weights of the snapshot by the writer, who raises it later."""
         state = self.state
         state.sums.check(state.step)
-        if not state.finite():
-            raise NonFinite("weights", state.step)
         self.timing.wait()
         began = time.monotonic()
         with self.rate.paused():
@@ -345,7 +349,8 @@ class Loop:
             checkpoint.Contents(
                 step=state.step,
                 tensors=tensors,
-                state=facts | {"epoch": epoch, "offset": offset, "base": self.plan.base.to_json()},
+                state=facts
+                | {"epoch": epoch, "offset": offset, "base": self.plan.base.to_json(), "order": self.order.way},
                 identity=self.identity,
                 config_digest=self.digest,
                 attempt=self.place.attempt,
@@ -377,12 +382,15 @@ class Loop:
         self.calibrate()
         return Outcome("succeeded" if finished else "stopped", state.step, total, metrics, self.notes)
 
-    def show(self) -> None:
+    def standing(self) -> dict[str, Any]:
+        """What the heartbeat tells of the steps."""
         step = self.state.step
-        self.place.heartbeat.update(
-            step=step, epoch=round(self.plan.epoch(step), 4), examples_per_second=self.rate.read()
-        )
-        self.place.heartbeat.update(tracking=self.place.trackers.status())
+        return {
+            "step": step,
+            "epoch": round(self.plan.epoch(step), 4),
+            "examples_per_second": self.rate.last(),
+            "tracking": self.place.trackers.status(),
+        }
 
     def row(self) -> dict[str, Any]:
         step = self.state.step

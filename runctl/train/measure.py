@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from runctl import hardware, record
 from runctl.errors import UsageError
 from runctl.estimate import calibration, parameters
 from runctl.estimate.calibration import Measurement
+from runctl.train import matmul
 from runctl.train import timing as timings
 from runctl.train.heartbeat import peak_rss_bytes
 
@@ -30,10 +32,11 @@ def measurement(
         return None
     config, device = loop.config, loop.place.device
     examples = timing.step_examples()
-    flops = parameters.flops(config.encoding, config.model)
+    flops = parameters.flops(config.encoding, config.model, every=config.training.targets == "all")
     if config.training.activation_checkpointing:
         flops += parameters.recompute_flops(config.encoding, config.model)
     p10, p50, p90 = timing.quantiles()
+    attempt_seconds = timing.seconds + timing.validation_seconds + sum(timing.stall)
     reserved = None
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device)
@@ -43,7 +46,7 @@ def measurement(
         name=name,
         attempt=attempt,
         created=time.time(),
-        shape=calibration.shape(config),
+        shape=calibration.shape(config, loop.ranks.seat.size),
         device=device_name(loop),
         steps=timing.steps,
         step_seconds=timing.step_seconds(),
@@ -56,6 +59,11 @@ def measurement(
         step_p50_seconds=p50,
         step_p90_seconds=p90,
         data_share=timing.data_seconds / timing.seconds,
+        validation_share=timing.validation_seconds / attempt_seconds if kind == "run" else None,
+        checkpoint_share=sum(timing.stall) / attempt_seconds if kind == "run" else None,
+        matmul_flops_per_second=matmul.flops_per_second(device, config.training.precision),
+        threads=torch.get_num_threads() if device.type == "cpu" else None,
+        cores=len(os.sched_getaffinity(0)) if device.type == "cpu" else None,
         validation_window_seconds=timing.validation_seconds / timing.validated if timing.validated else None,
         checkpoint_stall_seconds=_mean(timing.stall),
         checkpoint_write_seconds=_mean(timing.write),

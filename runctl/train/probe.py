@@ -18,7 +18,7 @@ import torch
 from runctl import record
 from runctl.config import RunConfig
 from runctl.estimate import calibration
-from runctl.train import checkpoint, measure
+from runctl.train import checkpoint, measure, threads
 from runctl.train.job import Head, Job
 from runctl.train.loop import Loop, Outcome, Place
 from runctl.train.sums import NonFinite
@@ -53,10 +53,13 @@ def probe(job: Job, config: RunConfig, place: Place, seconds: float) -> Outcome:
         loop.resume()
         loop.rehearse()
         checks.append(Check("evaluation", True, "one batch of held-out windows was evaluated"))
+        job.metrics()  # waits for what is still counted for them, which would slow the steps
         checks += _promises(loop)
         checks += _first_loss(loop)
         checks.append(_blind(loop))
         timing = _steps(loop, seconds)
+        if tried := threads.compare(loop, seconds):
+            checks.append(Check("threads", True, tried.words()))
         checks.append(_finite(loop))
         checks += _leaks(loop)
         _validate(loop, timing)
@@ -67,6 +70,7 @@ def probe(job: Job, config: RunConfig, place: Place, seconds: float) -> Outcome:
         checks.append(Check("finite", False, error.message, error.hint or ""))
         one, saved = None, None
     finally:
+        place.heartbeat.refresh()
         loop.writer.close(place.heartbeat.beat)
     found: dict[str, Any] = {
         "schema_version": record.SCHEMA_VERSION,
@@ -143,7 +147,6 @@ def _steps(loop: Loop, seconds: float) -> Timing:
         if loop.state.step % 16 == 0 or loop.state.step in (WARM_UP, WARM_UP + ENOUGH):
             _wait(loop)
         timing.step(loop.windows)
-        loop.show()
         heartbeat.beat()
         if timing.enough and time.monotonic() >= until:
             break

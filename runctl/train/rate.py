@@ -36,9 +36,13 @@ class Rate:
 
     def read(self) -> float | None:
         """Examples per second; waiting for the device since the last step counts, if it was for steps."""
+        self._count()
+        return self.last()
+
+    def last(self) -> float | None:
+        """As it was when a step ended or it was read, whatever happens now."""
         if len(self._marks) <= FEWEST_STEPS:
             return None
-        self._count()
         seconds, examples = self._marks[0]
         spent = self._seconds - seconds
         return round((self._examples - examples) / spent, 3) if spent > 0 else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from runctl.errors import CheckpointError
 from runctl.train import ranks as sharing
 from runctl.train.checkpoint import Loaded
+from runctl.train.optimizer import MOMENTS, AdamW
 from runctl.train.ranks import Alone, Ranks
 from runctl.train.sums import Sums
 
@@ -25,7 +26,7 @@ class State:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         device: torch.device,
         seed: int,
         ranks: Ranks | None = None,
@@ -33,9 +34,10 @@ class State:
         self.model, self.optimizer, self.device, self.seed = model, optimizer, device, seed
         self.ranks = ranks or Alone()
         self.generator = torch.Generator(device)
+        self._named = list(model.named_parameters())
         self.step = 0
         self._seed_generators()
-        self.sums = Sums(device, self.ranks.total)
+        self.sums = Sums(device, self.ranks.total if self.ranks.seat.size > 1 else None)
         self.best: float | None = None
         self.validation: dict[str, Any] | None = None  # {step, metrics} of the last one
 
@@ -47,7 +49,7 @@ class State:
             "model": dict(self.model.state_dict()),
             "optimizer": {
                 f"{name}/{moment}": value
-                for name, parameter in self.model.named_parameters()
+                for name, parameter in self._named
                 for moment, value in self.optimizer.state.get(parameter, {}).items()
             },
             "state": {**self._generators(), **sums},
@@ -67,8 +69,9 @@ class State:
                     f"{_shape(here)} here",
                     hint="it was written by another version of the model",
                 )
+        moments = self._moments(loaded)
         self.model.load_state_dict(stored)
-        self._restore_optimizer(loaded.tensors["optimizer"])
+        self.optimizer.restore(moments)
         self.step = int(loaded.state["step"])
         self._restore_generators(loaded.tensors["state"])
         self.sums.restore(loaded.tensors["state"], loaded.state["sums"], first=self.ranks.seat.first)
@@ -112,16 +115,25 @@ class State:
         if self.device.type == "cuda" and _of_rank("rng/cuda", rank) in stored:
             torch.cuda.set_rng_state(stored[_of_rank("rng/cuda", rank)].clone(), self.device)
 
-    def _restore_optimizer(self, stored: Mapping[str, Tensor]) -> None:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        moments: dict[str, dict[str, Tensor]] = {}
-        for key, value in stored.items():
+    def _moments(self, loaded: Loaded) -> dict[Tensor, dict[str, Tensor]]:
+        """The optimizer's state in the checkpoint, by parameter; each of the moments is held against it, for the fused
+        kernel looks at no shape."""
+        parameters = dict(self.model.named_parameters())
+        moments: dict[Tensor, dict[str, Tensor]] = {}
+        for key, value in loaded.tensors["optimizer"].items():
             name, _, moment = key.rpartition("/")
-            moments.setdefault(name, {})[moment] = value.clone()  # into memory that torch aligned
-        state = self.optimizer.state_dict()
-        ordered = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        state["state"] = {i: moments[names[p]] for i, p in enumerate(ordered) if names[p] in moments}
-        self.optimizer.load_state_dict(state)
+            parameter = parameters.get(name)
+            wanted = None if parameter is None or moment not in MOMENTS else (parameter.shape, parameter.dtype)
+            if wanted and moment == "step":
+                wanted = (torch.Size(), torch.float32)
+            if parameter is None or wanted != (value.shape, value.dtype):
+                raise CheckpointError(
+                    f"checkpoint {loaded.path.name} does not fit the optimizer: {key} is {_shape(value)} there, the "
+                    f"parameter is {_shape(parameter)} here",
+                    hint="it was written by another version of the trainer",
+                )
+            moments.setdefault(parameter, {})[moment] = value.clone()  # into memory that torch aligned
+        return {parameter: found for parameter, found in moments.items() if len(found) == len(MOMENTS)}
 
 
 def _of_rank(name: str, rank: int) -> str:

@@ -35,7 +35,9 @@ def take_up(
 
 def _check_processes(loaded: Loaded, config: RunConfig, accepted: Any, size: int) -> None:
     before = int(loaded.manifest.get("surroundings", {}).get("processes", "1"))
-    if before == size or (isinstance(accepted, list) and "training.processes" in accepted):
+    if before == size or (
+        isinstance(accepted, list) and not {"training.processes", "compute.gpu"}.isdisjoint(accepted)
+    ):
         return
     if drawn := sharing.draws(configs.to_effective(config)):
         raise CheckpointError(
