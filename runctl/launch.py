@@ -90,7 +90,7 @@ class Plan:
             "preflight": {"counts": self.counts, "findings": [finding.to_json() for finding in self.findings]},
             "estimate": self.estimate,
             "guards": list(self.guards),
-            "card": self.card,
+            "card": self.card and {key: self.card[key] for key in ("path", "digest", "refusal")},
             "notices": [one.to_json() for one in self.notices],
             "purse": None if self.money is None else {**self.money.to_json(), "run_usd": self.likely_usd},
             "notes": list(self.notes),
@@ -168,11 +168,18 @@ def plan(
 
 
 def _card(facts: Facts) -> dict[str, Any] | None:
-    """The run card that the run goes by: its path, the digest of what was agreed, and why it was not, if so."""
+    """The run card that the run goes by: its path, the digest of what was agreed, and why it was not, if so; the text
+    that it will be judged by, and who had signed by now."""
     read = carded.of(facts)
     if read is None or read.problems:
         return None
-    return {"path": read.named, "digest": read.agreed.digest, "refusal": read.refusal}
+    return {
+        "path": read.named,
+        "digest": read.agreed.digest,
+        "refusal": read.refusal,
+        "text": read.agreed.text,
+        "signatures": [{"by": one.by, "at": one.at, "digest": one.digest} for one in read.card.contract.signatures],
+    }
 
 
 def start(plan: Plan) -> record.RunDir:
@@ -310,7 +317,7 @@ def _record(
         "preflight": {"counts": plan.counts},
         "estimate": plan.estimate,
         "guards": list(plan.guards),
-        "card": plan.card,
+        "card": spans.scrubbed(plan.card, known),
         "notices": [one.to_json() for one in plan.notices],
         "price": plan.price,
         "runctl_version": __version__,

@@ -272,7 +272,7 @@ def test_reviewers_see_the_card_of_a_changed_config_and_which_signatures_hold(ru
     with_card(runner, sign=True)
     runner.run()
     (row,) = [line for line in api.comments[0]["body"].splitlines() if line.startswith("| <code>runcards/smoke.md")]
-    assert "| <code>configs/smoke.yaml</code> | draft | Ada: block | Ada blocks it: @<!-- -->Bo: why? |" in row
+    assert "| <code>configs/smoke.yaml</code> | blocked | Ada: block | Ada blocks it: @<!-- -->Bo: why? |" in row
     assert "signatures that no longer hold" not in api.comments[0]["body"]
 
 
@@ -280,7 +280,7 @@ def test_a_signature_that_the_pull_request_voids_is_said_with_what_changed(runne
     with_card(runner, sign=True, then="training: {steps: 300}\ncard: runcards/smoke.md\n")
     runner.run()
     body = api.comments[0]["body"]
-    assert "| draft | Ada: block (void) |" in body
+    assert "| blocked | Ada: block (void) |" in body
     assert "Ada’s block was for another state: training.steps 200 → 300" in body
 
 

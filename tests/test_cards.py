@@ -289,7 +289,7 @@ def test_what_was_done_otherwise_is_in_the_results(project: Path, runctl: Runctl
     text = (project / "runcards" / "run.md").read_text()
     assert "training.batch_size 32 → 64" in text
     assert "Bo: on an H100, not an A100" in text
-    assert "card and config agree" in runctl("card", "diff", "run").stdout
+    assert "held to no config any more" in runctl("card", "diff", "run").stdout
     assert "64 windows" in runctl("card", "diff", "run", "run", code=1).stdout
     other = finished(project, "else", [0.2] * 8)
     runctl("card", "close", "run", other.name, code=4)

@@ -51,14 +51,26 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Standing:
-    """A signature and why it no longer holds; empty where it does."""
+    """A signature and why it no longer holds; empty where it does. `replaced`: the same person gave another verdict
+    since."""
 
     signature: Signature
     void: tuple[str, ...]
+    replaced: bool = False
 
     @property
     def holds(self) -> bool:
-        return not self.void
+        return not self.void and not self.replaced
+
+    @property
+    def words(self) -> str:
+        """How it stands: a block blocks until who gave it takes it back, whatever has changed since."""
+        block, since = self.signature.verdict == "block", "; ".join(self.void)
+        if self.replaced:
+            return "withdrawn" if block else "replaced by a later one"
+        if block:
+            return "holds" + (f", though changed since: {since}" if since else "")
+        return f"void: {since}" if since else "holds"
 
 
 def agreed(card: Card, facts: Facts, document: Document) -> Agreed:
@@ -73,20 +85,45 @@ def agreed(card: Card, facts: Facts, document: Document) -> Agreed:
 
 def standings(card: Card, now: Agreed) -> list[Standing]:
     """Every signature of a card, in order; of one person the last one counts."""
-    return [Standing(one, tuple(_void(card, one, now))) for one in card.contract.signatures]
+    signed = card.contract.signatures
+    last = {one.by: index for index, one in enumerate(signed) if one.verdict != "comment"}
+    return [
+        Standing(one, tuple(_void(card, one, now)), one.verdict != "comment" and last[one.by] != index)
+        for index, one in enumerate(signed)
+    ]
 
 
 def counting(found: list[Standing]) -> list[Standing]:
     """The last signature of each person that is a verdict: a comment takes nothing back."""
-    last: dict[str, Standing] = {}
-    for one in found:
-        if one.signature.verdict != "comment":
-            last[one.signature.by] = one
-    return list(last.values())
+    return [one for one in found if one.signature.verdict != "comment" and not one.replaced]
 
 
-def refusal(found: list[Standing]) -> str | None:
-    """Why a run may not be launched by this card; None where somebody approved, and nobody blocks."""
+def state(card: Card, found: list[Standing]) -> str:
+    """A card in one word: `closed`, `blocked`, `agreed`, `void` (approved, and changed since), `draft`."""
+    if card.contract.closed:
+        return "closed"
+    if refusal(card, found) is None:
+        return "agreed"
+    verdicts = {one.signature.verdict for one in counting(found)}
+    return "blocked" if "block" in verdicts else "void" if "approve" in verdicts else "draft"
+
+
+def mend(card: Card, found: list[Standing]) -> str:
+    """The command after which a run may be launched, where `refusal` says why it may not."""
+    if card.contract.closed:
+        named = f"{card.name}-next"
+        return f"runctl card new {card.contract.config} --name {named}, then set card: runcards/{named}.md"
+    blocking = [one.signature.by for one in counting(found) if one.signature.verdict == "block"]
+    if blocking:
+        sign = f"runctl card sign {card.name} --as {blocking[0]} --verdict approve"
+        return f"only {blocking[0]} can lift the block: {sign}"
+    return f"runctl card sign {card.name} --as YOU --verdict approve"
+
+
+def refusal(card: Card, found: list[Standing]) -> str | None:
+    """Why a run may not be launched by this card; None where somebody approved, nobody blocks, and it is not closed."""
+    if card.contract.closed:
+        return f"{card.name} is closed (run {card.contract.closed_with or 'not said'}): draft a card"
     verdicts = counting(found)
     blocking = [one.signature for one in verdicts if one.signature.verdict == "block"]
     if blocking:

@@ -7,13 +7,13 @@ than agreed is written down as a deviation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runctl import record, results, status
-from runctl.cards import agreement, desk, tables
+from runctl.cards import agreement, desk, launched, tables
 from runctl.cards import card as cards
-from runctl.cards.contract import Contract, Metric
+from runctl.cards.contract import Contract, Entry, Metric, Target
 from runctl.cards.desk import Read
 from runctl.cards.text import Text
 from runctl.errors import RefusedError, UsageError
@@ -58,6 +58,7 @@ class Outcome:
     facts: tuple[tuple[str, str], ...]
     incidents: tuple[str, ...]
     deviations: tuple[str, ...]
+    earlier: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -82,36 +83,56 @@ class Outcome:
             "facts": dict(self.facts),
             "incidents": list(self.incidents),
             "deviations": list(self.deviations),
+            "closed_before": list(self.earlier),
         }
 
 
-def close(name: str, run_name: str, by: str) -> tuple[Read, Outcome]:
-    """Fill in the results of a card from a run that has ended. Raises UsageError for a run that has not, or that was
-    not launched by this card; RefusedError for a card that was closed with another run."""
+def close(name: str, run_name: str, by: str, again: str | None = None) -> tuple[Read, Outcome]:
+    """Fill in the results of a card from a run that has ended. Raises UsageError for a run that has not; RefusedError
+    for a card that was closed with another run, and for one that was closed with this one and would say something
+    else now, unless there is a reason (`again`), which is kept with the verdict before."""
     found = desk.read(name)
     run = record.find(found.project.root, run_name)
     state = status.observe(run)
     if not state.over:
         raise UsageError(f"{run.name} is {state.state}", hint=f"runctl wait {run.name}, then close the card")
-    closed = found.card.contract.run
-    if found.card.contract.status == "closed" and closed != run.name:
-        raise RefusedError(f"{found.card.name} was closed with {closed}", hint="draft a card for the next run")
-    outcome = judge(found, run)
-    text = found.card.text.with_section("status", "closed").with_section("run", run.name)
-    if found.card.contract.status != "closed":
-        text = text.with_section(
-            "log", [*desk.log_of(found.card), _entry("closed", by, f"{run.name}: {outcome.verdict}")]
+    contract = found.card.contract
+    if contract.closed and contract.closed_with != run.name:
+        raise RefusedError(
+            f"{found.card.name} was closed with {contract.closed_with}", hint="draft a card for the next run"
         )
-    text = with_results(text, outcome)
+    text = found.card.text.with_section("status", "closed").with_section("run", run.name)
+    if contract.closed and again is None:
+        outcome = judge(found, run, contract.closings[:-1])
+        same = BLOCK not in text.blocks or written(outcome) == text.block(BLOCK)
+        if not same or found.broken or not contract.closings:
+            hint = f'runctl card close {found.card.name} {run.name} --again "why" keeps the verdict so far beside it'
+            said = found.broken[0] if found.broken else "its results would be others now"
+            raise RefusedError(f"{found.card.name} is closed, and {said}", hint=hint)
+    else:
+        outcome = judge(found, run, contract.closings)
+        text = with_results(text, outcome)
+        why = f"{run.name}: {outcome.verdict}" + (f"; again: {again}" if again and contract.closed else "")
+        digests = {"before": _agreed_before(contract, run), "after": found.agreed.digest if found.agreed else None}
+        entry = _entry("closed", by, why, **digests, sealed=desk.seal(text))
+        text = text.with_section("log", [*desk.log_of(found.card), entry])
     made = desk.shown(desk.beside(cards.of(text, found.card.path), found.project))
     made.card.save()
     return made, outcome
 
 
+def _agreed_before(contract: Contract, run: record.RunDir) -> str | None:
+    """The digest of the card when it was last closed, else when its run was launched."""
+    if contract.closings:
+        return contract.closings[-1].after
+    noted = record.read_object(run.run).get("card")
+    return noted.get("digest") if isinstance(noted, dict) else None
+
+
 def deviate(name: str, by: str, why: str) -> Read:
     """Write down that something was done otherwise than agreed, once a run has begun or is over."""
     found = desk.read(name)
-    if found.card.contract.status == "draft":
+    if not found.card.contract.signatures and not launched.begun(found.card, found.project.root):
         raise UsageError(
             f"{found.card.name} was not agreed on yet", hint=f"runctl card amend {found.card.name} --why …"
         )
@@ -126,24 +147,34 @@ def deviate(name: str, by: str, why: str) -> Read:
     return made
 
 
-def judge(found: Read, run: record.RunDir) -> Outcome:
-    """What a run came to, by the card's own metric, targets and baselines."""
-    contract, project = found.card.contract, found.project.root
-    state = status.observe(run)
+def judge(found: Read, run: record.RunDir, earlier: Sequence[Entry] = ()) -> Outcome:
+    """What a run came to, by the metric, targets and baselines that were agreed when it started. Targets and baselines
+    that the card names since stand beside them, and decide nothing. `earlier`: when it was closed before."""
+    now, project = found.card.contract, found.project.root
+    basis = launched.basis(found.card, run, project)
+    contract, state = basis.contract, status.observe(run)
     result = results.of_run(run, contract.metric, project)
-    targets = tuple(_targets(contract, run, project))
+    targets = tuple(_targets(contract, contract.targets, run, project))
     baselines = tuple(_against(one, run, result, contract.metric, project) for one in contract.baseline)
+    verdict = _verdict(state.state, [one.verdict for one in targets])
+    agreed = {one.when for one in contract.targets}
+    since = _targets(contract, [one for one in now.targets if one.when not in agreed], run, project)
+    targets += tuple(replace(one, verdict=f"not agreed ({one.verdict})") for one in since)
+    others = [one for one in now.baseline if one not in contract.baseline]
+    since_against = (_against(one, run, result, contract.metric, project) for one in others)
+    baselines += tuple(replace(one, verdict=f"not agreed ({one.verdict})") for one in since_against)
     return Outcome(
         run.name,
         state.state,
         state.reason or "",
-        _verdict(state.state, [one.verdict for one in targets]),
+        verdict,
         result,
         targets,
         baselines,
         tuple(_facts(run)),
         tuple(_incidents(run)),
-        tuple(_deviations(found, run)),
+        tuple(_deviations(found, run, basis)),
+        tuple(f"{one.at[:16].replace('T', ' ')} {one.by}: {one.why}" for one in earlier),
     )
 
 
@@ -172,6 +203,8 @@ def written(outcome: Outcome) -> str:
         parts.append("What happened on the way:\n\n" + "\n".join(f"- {tables.cell(one)}" for one in outcome.incidents))
     if outcome.deviations:
         parts.append("Otherwise than agreed:\n\n" + "\n".join(f"- {tables.cell(one)}" for one in outcome.deviations))
+    if outcome.earlier:
+        parts.append("Closed before:\n\n" + "\n".join(f"- {tables.cell(one)}" for one in outcome.earlier))
     noise = outcome.result.noise
     basis = (
         f"± is 95 %, from {noise.basis}." if noise else "The noise of this metric is not known: too few evaluations."
@@ -193,10 +226,10 @@ def difference(one: Against) -> str:
     return f"{one.difference:+.3g}" + (f" ± {one.band:.2g}" if one.band is not None else "")
 
 
-def _targets(contract: Contract, run: record.RunDir, project: Any) -> Iterator[Judged]:
+def _targets(contract: Contract, given: Sequence[Target], run: record.RunDir, project: Any) -> Iterator[Judged]:
     from runctl.guards import evaluate, grammar
 
-    for target in contract.targets:
+    for target in given:
         test = grammar.condition(target.when)["test"]
         mode = "min" if str(test["op"]).startswith("<") else "max"
         metric = contract.metric.model_copy(update={"name": test["metric"], "mode": mode})
@@ -263,21 +296,24 @@ def _incidents(run: record.RunDir) -> Iterator[str]:
             yield f"attempt {row.get('attempt')}: {what}: {row.get('reason') or row.get('words') or ''}".rstrip(": ")
 
 
-def _deviations(found: Read, run: record.RunDir) -> Iterator[str]:
-    """What the run was launched with, against what was agreed; and what people wrote down."""
+def _deviations(found: Read, run: record.RunDir, basis: launched.Basis) -> Iterator[str]:
+    """What people wrote down; what the card says, and what ran, otherwise than was agreed when the run started."""
     for entry in found.card.contract.log:
         if entry.kind == "deviation":
             yield f"{entry.at[:10]} {entry.by}: {entry.why}"
-    kept = desk.last_agreed(found)
+    yield from basis.said
     config = record.content(run).get("config")
-    if kept is None:
-        yield "nobody had signed the card"
+    if isinstance(config, dict) and not str(config.get("card") or "").endswith(f"{found.card.name}.md"):
+        yield f"{run.name} was not launched with this card"
+    yield from launched.moved(basis.contract, found.card.contract)
+    if basis.agreed is None:
         return
+    before = {"text": launched.body(str(basis.agreed["text"])), "config": basis.agreed["config"]}
+    after = {"text": launched.body(found.card.text.agreed()), "config": basis.agreed["config"]}
+    yield from agreement.differences(before, after)
     if isinstance(config, dict):
-        if not str(config.get("card") or "").endswith(f"{found.card.name}.md"):
-            yield f"{run.name} was not launched with this card"
         ran = {key: value for key, value in config.items() if key != "name"}
-        yield from agreement.differences({"config": kept["config"]}, {"config": ran})
+        yield from agreement.differences({"config": before["config"]}, {"config": ran})
 
 
 def _entry(kind: str, by: str, why: str, **more: str | None) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from runctl.light import pattern
 
 Verdict = Literal["approve", "block", "comment"]
 Digest = Annotated[str, Field(min_length=64, max_length=64)]
-STATUSES = ("draft", "agreed", "running", "closed")
 _STATISTIC = pattern(r"last|best|mean of last ([1-9]\d{0,3})")
 STATISTICS = "last, best, or mean of last N"
 
@@ -81,6 +80,7 @@ class Entry(Section):
     why: str
     before: Digest | None = None
     after: Digest | None = None
+    sealed: Digest | None = Field(None, description="of a closed card: the digest of its contract and its results")
 
 
 class Contract(Section):
@@ -97,10 +97,24 @@ class Contract(Section):
     kill: list[Guard] = Field(default_factory=list, description="guards that stop the run, as in a config")
     budget: Limit = Field(default_factory=Limit)
     escape: Escape = Field(default_factory=Escape)
-    status: Literal["draft", "agreed", "running", "closed"] = "draft"
+    status: Literal["draft", "agreed", "closed"] = "draft"
     run: str | None = Field(None, description="the run that the card was closed with")
     signatures: list[Signature] = Field(default_factory=list)
     log: list[Entry] = Field(default_factory=list)
+
+    @property
+    def closings(self) -> list[Entry]:
+        return [one for one in self.log if one.kind == "closed"]
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, whatever `status` says: that is a word which anybody can type."""
+        return self.status == "closed" or self.run is not None or bool(self.closings)
+
+    @property
+    def closed_with(self) -> str | None:
+        """The run that it was closed with; None where it was not, or does not say."""
+        return self.run or (self.closings[-1].why.partition(":")[0] if self.closings else None)
 
 
 OWN = ("status", "run", "signatures", "log")  # kept by runctl; no part of what is agreed

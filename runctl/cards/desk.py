@@ -12,14 +12,14 @@ from typing import Any
 
 from runctl import code_version, preflight
 from runctl import project as projects
-from runctl.cards import agreement, draft, tables
+from runctl.cards import agreement, draft, launched, tables
 from runctl.cards import card as cards
 from runctl.cards import text as texts
 from runctl.cards.agreement import Agreed, Standing
 from runctl.cards.card import Card
-from runctl.cards.contract import Verdict
+from runctl.cards.contract import OWN, Verdict
 from runctl.errors import RefusedError, UsageError
-from runctl.facts import Facts
+from runctl.facts import Facts, Finding
 from runctl.gathering import carded
 from runctl.names import RUN_NAME
 from runctl.preflight import Report
@@ -40,26 +40,62 @@ class Read:
 
     @property
     def refusal(self) -> str | None:
-        return agreement.refusal(list(self.standings))
+        return agreement.refusal(self.card, list(self.standings))
+
+    @property
+    def state(self) -> str:
+        return agreement.state(self.card, list(self.standings))
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong with the card. A closed one is held to no config: the next run may have that."""
+        return [] if self.card.contract.closed else [one for one in self.report.findings if about_card(one.rule)]
+
+    @property
+    def broken(self) -> list[str]:
+        """Why card, config and signatures do not agree; empty where they do. Of a closed card: whether contract or
+        results are not what they were when it was closed."""
+        contract = self.card.contract
+        if contract.closed:
+            sealed = contract.closings[-1].sealed if contract.closings else None
+            changed = sealed not in (None, seal(self.card.text))
+            return ["its contract or its results were changed after it was closed"] * changed
+        wrong = [one.message for one in self.findings if one.rule == "EX104" and one.severity == "error"]
+        approved = [one for one in agreement.counting(list(self.standings)) if one.signature.verdict == "approve"]
+        held = not approved or any(one.holds for one in approved)
+        return [*wrong, *(() if held else approved[-1].void)]
 
     def to_json(self) -> dict[str, Any]:
         contract = self.card.contract
         signatures = [
-            {**one.signature.model_dump(), "holds": one.holds, "void": list(one.void)} for one in self.standings
+            {**one.signature.model_dump(), "holds": one.holds, "void": list(one.void), "standing": one.words}
+            for one in self.standings
         ]
         return {
             "path": str(self.card.path),
             "name": self.card.name,
             "contract": {**contract.model_dump(mode="json"), "signatures": signatures},
             "digest": self.agreed.digest if self.agreed else None,
+            "state": self.state,
             "refusal": self.refusal,
-            "findings": [finding.to_json() for finding in self.report.findings if about_card(finding.rule)],
+            "broken": self.broken,
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 
 def about_card(rule: str) -> bool:
     """Whether a rule is about cards; a card says nothing of the others."""
     return rule in ("EX101", "EX102", "EX103", "EX104", "EX106", "EX107")
+
+
+def seal(text: texts.Text) -> str:
+    """The digest of what a closed card says: its contract, without the config's place, and its results."""
+    head = {key: value for key, value in text.head.data.items() if key not in (*OWN, "config")}
+    return cards.digest({"contract": cards.digest(repr(sorted(head.items()))), "results": _results(text)})
+
+
+def _results(text: texts.Text) -> str:
+    return text.block("results") if "results" in text.blocks else ""
 
 
 def read(name: str) -> Read:
@@ -73,7 +109,8 @@ def beside(card: Card, project: Project) -> Read:
     """A card with its config; where the config does not name the card, it is read as if it did."""
     config = project.root / card.contract.config
     if not config.exists():
-        raise UsageError(f"{card.path}: its config {card.contract.config} is not there", hint="set config: in the card")
+        hint = f'where it was moved: runctl card amend {card.name} --config PATH --why "it was moved"'
+        raise UsageError(f"{card.path}: its config {card.contract.config} is not there", hint=hint)
     named = Path(card.path).resolve().relative_to(project.root.resolve()).as_posix()
     facts, document = preflight.gather(config, preflight.Options((f"card={named}",)), project)
     report = preflight.check(facts, document)
@@ -105,11 +142,10 @@ def sign(name: str, by: str, verdict: Verdict, comment: str | None) -> Read:
     found = read(name)
     if found.agreed is None:
         raise UsageError(f"{found.card.contract.config} is not valid, so that there is nothing to sign")
-    wrong = [one for one in found.report.findings if about_card(one.rule) and one.severity == "error"]
-    wrong = [one for one in wrong if one.rule != "EX103"]
+    wrong = [one for one in found.findings if one.severity == "error" and one.rule != "EX103"]
     if verdict == "approve" and wrong:
         raise RefusedError(f"{found.card.path} cannot be approved: {wrong[0].message}", hint=wrong[0].fix)
-    if found.card.contract.status == "closed":
+    if found.card.contract.closed:
         raise RefusedError(f"{found.card.name} is closed: its run is over", hint="draft a card for the next run")
     agreement.keep(found.card, found.agreed)
     entry = {
@@ -149,7 +185,7 @@ def shown(found: Read) -> Read:
             one.signature.by,
             one.signature.verdict,
             one.signature.at[:16].replace("T", " "),
-            "holds" if one.holds else f"void: {'; '.join(one.void)}",
+            one.words,
             one.signature.comment or "",
         )
         for one in found.standings
@@ -159,15 +195,22 @@ def shown(found: Read) -> Read:
     return beside(cards.of(found.card.text.with_block("sign-off", content), found.card.path), found.project)
 
 
-def amend(name: str, by: str, why: str) -> tuple[Read, tuple[str, ...]]:
+def amend(name: str, by: str, why: str, config: Path | None = None) -> tuple[Read, tuple[str, ...]]:
     """Compute a card's tables anew and write down what changed since it was last agreed on; the signatures become void
-    by that. Raises RefusedError once results are there: then it is a deviation (`closing.deviate`)."""
+    by that. Raises RefusedError once a run by the card has begun: then it is a deviation (`closing.deviate`). `config`:
+    where its config lies now; that alone may be said at any time, and nothing is computed anew then."""
+    if config is not None:
+        moved(name, by, why, config)
     found = read(name)
+    if config is not None and (found.card.contract.closed or launched.begun(found.card, found.project.root)):
+        return found, ()
     if found.agreed is None:
         raise UsageError(f"{found.card.contract.config} is not valid", hint="mend the config first")
-    if found.card.contract.status in ("running", "closed"):
+    started = launched.begun(found.card, found.project.root)
+    if found.card.contract.closed or started:
         hint = f"runctl card deviate {found.card.name} --why … writes down what was done otherwise"
-        raise RefusedError(f"{found.card.name} is {found.card.contract.status}: what was agreed stays", hint=hint)
+        said = "is closed" if found.card.contract.closed else f"has a run: {started} has begun"
+        raise RefusedError(f"{found.card.name} {said}: what was agreed stays", hint=hint)
     facts = found.report.facts
     changes, baseline = _changes(facts), draft.named(found.card.contract.baseline)
     text = draft.refreshed(found.card.text, facts, changes, baseline)
@@ -184,6 +227,19 @@ def amend(name: str, by: str, why: str) -> tuple[Read, tuple[str, ...]]:
     made = shown(beside(cards.of(text, found.card.path), found.project))
     made.card.save()
     return made, differs
+
+
+def moved(name: str, by: str, why: str, config: Path) -> None:
+    """Write down where a card's config lies now. Raises UsageError where it is not in the project."""
+    project = projects.load()
+    card = cards.load(cards.find(name, project))
+    project = projects.load(card.path)
+    if not config.is_file():
+        raise UsageError(f"no such file: {config}", hint="--config is where the card's config lies now")
+    old, new = card.contract.config, draft.relative(config, project.root)
+    entry = {"kind": "amended", "at": now(), "by": by, "why": f"{why} (config {old} → {new})"}
+    text = card.text.with_section("config", new).with_section("log", [*log_of(card), entry])
+    cards.of(text, card.path).save()
 
 
 def _changes(facts: Facts) -> list[draft.Change] | None:

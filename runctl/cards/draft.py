@@ -17,7 +17,9 @@ from runctl.cards import text as texts
 from runctl.cards.text import Text
 from runctl.errors import UsageError
 from runctl.facts import Facts
+from runctl.fields import held_out
 from runctl.gathering import sweeps
+from runctl.light import pattern
 
 Change = tuple[str, Any, Any]
 _NAMES = ("name", "card", "tracking", "budget", "guards", "compute", "checkpoint")  # no variables of an experiment
@@ -31,6 +33,7 @@ _TITLES = {
     "sign-off": "Sign-off",
     "results": "Results",
 }
+_FIELD = pattern(r"\{([A-Za-z_][\w./-]*)\}")
 UNSIGNED = "Nobody has signed yet: `runctl card sign {} --as NAME --verdict approve`."
 NO_RESULTS = "Not run yet."
 
@@ -42,7 +45,7 @@ def text(name: str, config: Path, facts: Facts, baseline: Sequence[str], project
         "card": 1,
         "goal": "",
         "question": "",
-        "config": _relative(config, project.root),
+        "config": relative(config, project.root),
         "baseline": list(baseline),
         "changes": [key for key, _, _ in changes or ()] if changes is not None else None,
         "metric": _metric(facts),
@@ -57,8 +60,11 @@ def text(name: str, config: Path, facts: Facts, baseline: Sequence[str], project
     head = {key: found for key, found in head.items() if found is not None}
     made = tables.blocks(facts, changes, named(baseline))
     made |= {"sign-off": UNSIGNED.format(name), "results": NO_RESULTS}
+    words: tuple[str, ...] = _WORDS
+    if facts.get("task") == "command" and printed(facts) is None:
+        words = (*_UNPRINTED, *_WORDS)
     parts = ["---", yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=110).rstrip(), "---", ""]
-    parts += [f"# {name}", "", *_WORDS]
+    parts += [f"# {name}", "", *words]
     for block in texts.BLOCKS:
         parts += [f"## {_TITLES[block]}", "", f"<!-- runctl:{block} -->", "", made[block], ""]
         parts += [f"<!-- /runctl:{block} -->", ""]
@@ -69,6 +75,13 @@ _WORDS = (
     "Why this run, and why now: what is known already, and what would be done with either answer.",
     "",
     "How it could fool us: what else could make the metric move.",
+    "",
+)
+
+
+_UNPRINTED = (
+    "The config's patterns name no metric of a validation, as `{val_loss}` would: `metric` above is a guess.",
+    "Without one that the program prints, no target can be judged.",
     "",
 )
 
@@ -103,6 +116,9 @@ def named(baseline: Sequence[str]) -> str:
 
 
 def _metric(facts: Facts) -> dict[str, str]:
+    if facts.get("task") == "command":
+        name = printed(facts)
+        return {"name": name or "val/loss", "mode": _mode(name or "val/loss"), "statistic": "last"}
     return {
         "name": facts.get("checkpoint.metric") or "val/loss",
         "mode": facts.get("checkpoint.mode") or "min",
@@ -110,7 +126,20 @@ def _metric(facts: Facts) -> dict[str, str]:
     }
 
 
-def _relative(config: Path, root: Path) -> str:
+def printed(facts: Facts) -> str | None:
+    """The metric that decides, of those that the patterns of a program of one's own name: the first of a validation.
+    None where they name none (`auto`, `tqdm`, … take what is printed)."""
+    config = facts.get("config.whole")
+    progress = config.command.progress if config is not None and config.command is not None else None
+    named = (match[1] for text in (progress.patterns if progress else ()) for match in _FIELD.finditer(text))
+    return next(filter(held_out, named), None)
+
+
+def _mode(metric: str) -> str:
+    return "max" if any(word in metric for word in ("acc", "f1", "auc", "bleu", "score")) else "min"
+
+
+def relative(config: Path, root: Path) -> str:
     try:
         return config.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:

@@ -52,6 +52,11 @@ def value(one: Any) -> str:
     return f"{one:g}" if isinstance(one, float) else str(one)
 
 
+def otherwise(written: str, meant: str) -> bool:
+    """Whether a row of a card says otherwise than its config: what was unknown says nothing."""
+    return written != meant and "unknown:" not in written and "unknown:" not in meant
+
+
 def _said(facts: Facts, name: str, show: Callable[[Any], str] = value) -> str:
     """A fact as it is shown, or why it is unknown."""
     source = facts.source(name)
@@ -62,8 +67,12 @@ def _model(facts: Facts) -> Iterator[Row]:
     def parameters(count: Any) -> str:
         return f"{count:,} ({format_count(count)}, exact)"
 
-    yield "parameters", _said(facts, "model.parameters", parameters)
-    if facts.get("task") == "command":
+    own = facts.get("task") == "command"
+    if own and facts.source("model.parameters") is None:
+        yield "parameters", "not declared: the program knows them"
+    else:
+        yield "parameters", _said(facts, "model.parameters", parameters)
+    if own:
         yield "program", "of its own"
         return
     shape = " · ".join(f"{name} {value(facts.get(f'model.{name}'))}" for name in ("d_model", "n_layers", "d_state"))
@@ -91,21 +100,25 @@ def _data(facts: Facts) -> Iterator[Row]:
 
 
 def _training(facts: Facts) -> Iterator[Row]:
+    if facts.get("task") == "command":
+        steps = facts.get("run.steps")
+        yield "length", f"{steps:,} steps" if steps else "until the program ends, or a limit does"
+        yield "checkpoints", "the program's own"
+        return
     steps = _said(facts, "run.steps")
     epochs = facts.get("run.epochs")
     yield "length", f"{steps} steps" + (f", {epochs:g} epochs" if epochs else "")
-    if facts.get("task") != "command":
-        batch, passes = facts.get("training.batch_size"), facts.get("training.accumulation")
-        yield "batch", f"{value(batch)} windows" + (f" × {passes} passes" if passes and passes > 1 else "")
-        yield "batches per epoch", _said(facts, "run.steps_per_epoch")
-        rates = ("lr", "warmup_steps", "min_lr_ratio", "weight_decay", "grad_clip")
-        yield "optimizer", " · ".join(f"{name} {_said(facts, f'training.{name}')}" for name in rates)
-        yield "precision", _said(facts, "training.precision")
-        sampling = facts.get("training.scheduled_sampling")
-        yield "scheduled sampling", value(sampling) if sampling else "off"
-        yield "seed", _said(facts, "training.seed")
-        yield "validation", _said(facts, "training.validate_every")
-        yield "log line", f"every {counted(facts.get('training.log_every') or 0, 'step')}"
+    batch, passes = facts.get("training.batch_size"), facts.get("training.accumulation")
+    yield "batch", f"{value(batch)} windows" + (f" × {passes} passes" if passes and passes > 1 else "")
+    yield "batches per epoch", _said(facts, "run.steps_per_epoch")
+    rates = ("lr", "warmup_steps", "min_lr_ratio", "weight_decay", "grad_clip")
+    yield "optimizer", " · ".join(f"{name} {_said(facts, f'training.{name}')}" for name in rates)
+    yield "precision", _said(facts, "training.precision")
+    sampling = facts.get("training.scheduled_sampling")
+    yield "scheduled sampling", value(sampling) if sampling else "off"
+    yield "seed", _said(facts, "training.seed")
+    yield "validation", _said(facts, "training.validate_every")
+    yield "log line", f"every {counted(facts.get('training.log_every') or 0, 'step')}"
     yield "checkpoints", f"{_said(facts, 'checkpoint.every')}, newest {_said(facts, 'checkpoint.keep_last')} kept"
 
 
@@ -123,7 +136,11 @@ def _cost(facts: Facts) -> Iterator[Row]:
         span = f"{format_bytes(memory.likely)} ({format_bytes(memory.low)} to {format_bytes(memory.high)})"
         yield "memory", f"{span}: {memory.basis}"
     if time is None:
-        yield "time", f"unknown: {facts.why('estimate.time')}"
+        own = facts.get("task") == "command" and facts.get("model.declared") is None
+        why = "the program declares no model to estimate by" if own else facts.why("estimate.time")
+        yield "time", f"unknown: {why}"
+        if worst is not None:
+            yield "cost, worst case", f"{format_usd(worst.usd)}: {worst.words}"
         return
     span = f"{format_duration(time.low)} to {format_duration(time.high)}"
     yield "time, likely", f"{format_duration(time.likely)} ({span}): {time.basis}"

@@ -24,6 +24,7 @@ AFTER = ("sign-off", "results")  # no part of what is agreed
 MOST_BYTES = 1 << 20
 _MARK = pattern(r" {0,3}<!--[ \t]*(/?)[ \t]*runctl[ \t]*:[ \t]*([^\s>]*?)[ \t]*-->[ \t]*")
 _LOOSE = pattern(r"(?i).*<!--.*runctl\s*:.*")
+_INSIDE = pattern(r"[ -]|[a-z_]+:")
 _FENCE = pattern(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
@@ -99,6 +100,22 @@ class Text:
             kept.pop()
         head = {key: value for key, value in self.head.data.items() if key not in OWN}
         return yaml.safe_dump(head, sort_keys=True, allow_unicode=True) + "\n".join(kept)
+
+
+def head_of(agreed: str) -> dict[str, Any] | None:
+    """The front matter in a text that was agreed on (`Text.agreed`); None where it cannot be told from the rest."""
+    lines = agreed.split("\n")
+    for end in range(1, len(lines) + 1):
+        if end < len(lines) and _INSIDE.match(lines[end]):
+            continue
+        written = "\n".join(lines[:end]) + "\n"
+        try:
+            found = yaml.safe_load(written)
+        except yaml.YAMLError:  # within a text of several lines
+            continue
+        if isinstance(found, dict) and yaml.safe_dump(found, sort_keys=True, allow_unicode=True) == written:
+            return found
+    return None
 
 
 def read(path: Path) -> Text:

@@ -86,8 +86,8 @@ def main() -> None:
 
 
 def _stand_in() -> None:
-    """Take the place of a stream that was closed from the start (`>&-`): no file that is opened later gets its number, and
-    what is written there is lost, as was asked."""
+    """Take the place of a stream that was closed from the start (`>&-`): no file that is opened later gets its number,
+    and what is written there is lost, as was asked."""
     for name, flags, mode in (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,7 +62,8 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold cards against their configs: exit 1 where one is not in order, or says otherwise than its config.
+    """Hold cards against their configs: exit 1 where one is not in order, says otherwise than its config, or was signed
+    for another state of it. A closed card is held to what it said when it was closed.
 
     \b
     Examples:
@@ -88,7 +90,7 @@ def check(
         view.print_json({"cards": cards})
     else:
         card_view.checked(found)
-    if any(isinstance(one, tuple) or card_view.faults(one) for one in found):
+    if any(isinstance(one, tuple) or card_view.faults(one) or one.broken for one in found):
         raise typer.Exit(Exit.FINDINGS)
 
 
@@ -121,7 +123,7 @@ def diff(
     whole: Annotated[bool, typer.Option("--all", help="Also the rows that agree.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a card with its config and with what ran, row by row: exit 1 where they differ.
+    """Compare a card with its config and with what ran, tables and every key of the config: exit 1 where they differ.
 
     \b
     Examples:
@@ -130,21 +132,34 @@ def diff(
     """
     from runctl import record, view
     from runctl.cards import desk, differing
-    from runctl.errors import Exit
+    from runctl.errors import Exit, UsageError
 
+    if run is not None and not run.strip():
+        raise UsageError("RUN is empty", hint=f"runctl card diff {name} compares with the config only")
     found = desk.read(name)
+    closed = found.card.contract.closed
     rows = differing.rows(found, record.find(found.project.root, run) if run else None)
-    shown = [row for row in rows if whole or row.differs]
+    shown, besides = [row for row in rows if whole or row.differs], differing.texts(found)
     if as_json:
         names = ("table", "name", "card", "config", "ran", "differs")
-        view.print_json({"rows": [{key: getattr(row, key) for key in names} for row in shown]})
-    elif shown:
-        columns = ["", "card", "config", *([run] if run else [])]
-        view.table(columns, [[row.name, row.card, row.config, *([row.ran] if run else [])] for row in shown])
+        listed = [{key: getattr(row, key) for key in names} for row in shown]
+        view.print_json({"rows": listed, "besides": besides})
     else:
-        typer.echo("card and config agree" + (f", and {run} ran so" if run else ""))
-    if any(row.differs for row in rows):
+        if shown:
+            columns = ["", "card, as signed", "config", *([run] if run else [])]
+            view.table(columns, [[row.name, row.card, row.config, *([row.ran] if run else [])] for row in shown])
+        for one in besides:
+            typer.echo(one)
+        if not shown and not besides:
+            typer.echo(_agree(found.card.name, closed, run))
+    if any(row.differs for row in rows) or besides:
         raise typer.Exit(Exit.FINDINGS)
+
+
+def _agree(name: str, closed: bool, run: str | None) -> str:
+    if closed:
+        return f"{name} is closed, and held to no config any more" + (f"; {run} ran so" if run else "")
+    return "card and config agree" + (f", and {run} ran so" if run else "")
 
 
 @app.command("list")
@@ -195,32 +210,45 @@ def sign(
       runctl card sign wider --as Bo --verdict block -m "the batch does not fit"
     """
     from runctl import view
-    from runctl.cards import desk
+    from runctl.cards import desk, launched
     from runctl.errors import UsageError
     from runctl.view import cards as card_view
 
     if verdict not in ("approve", "block", "comment"):
         raise UsageError(f"--verdict is '{verdict}'", hint="it can be approve, block or comment")
     found = desk.sign(name, by or desk.someone(), verdict, comment)  # type: ignore[arg-type]
+    begun = launched.begun(found.card, found.project.root)
     if as_json:
-        view.print_json({"card": found.to_json()})
+        view.print_json({"card": found.to_json(), "after": begun})
     else:
-        card_view.signed(found)
+        card_view.signed(found, begun)
 
 
 @app.command()
-def amend(name: Name, why: Why, by: By = None, as_json: Json = False) -> None:
+def amend(
+    name: Name,
+    why: Why,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="CONFIG", help="Where the card's config lies now.")
+    ] = None,
+    by: By = None,
+    as_json: Json = False,
+) -> None:
     """Change what was agreed before results are seen: the tables are computed anew, and who signed signs again.
+
+    \b
+    Exit codes: 0 amended · 4 refused: a run by the card has begun, or it is closed.
 
     \b
     Examples:
       runctl card amend wider --why "4,096 does not fit: back to 1,024" --as Ada
+      runctl card amend wider --config configs/old/wider.yaml --why "it was moved"
     """
     from runctl import view
     from runctl.cards import desk
     from runctl.view import cards as card_view
 
-    found, differs = desk.amend(name, by or desk.someone(), why)
+    found, differs = desk.amend(name, by or desk.someone(), why, config)
     if as_json:
         view.print_json({"card": found.to_json(), "changed": list(differs)})
     else:
@@ -232,22 +260,34 @@ def close(
     name: Name,
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run that has ended.", autocompletion=complete_run)],
     by: By = None,
+    again: Annotated[
+        str | None,
+        typer.Option("--again", metavar="WHY", help="Close a closed card anew; its verdict so far is kept beside."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fill in what came of a run: targets met, missed or within noise, the baseline, estimate against actual.
 
     \b
-    Exit codes: 0 closed, whatever the verdict · 2 the run goes on · 4 the card was closed with another run.
+    Judged is by what was agreed when the run started; what the card says since stands beside it, as not agreed.
+
+    \b
+    Exit codes: 0 closed, whatever the verdict · 2 the run goes on · 4 the card was closed with another run, or is
+    closed and would say something else now.
 
     \b
     Examples:
       runctl card close wider wider-2
+      runctl card close wider wider-2 --again "two more seeds have ended"
     """
     from runctl import view
     from runctl.cards import closing, desk
+    from runctl.errors import UsageError
     from runctl.view import cards as card_view
 
-    found, outcome = closing.close(name, run, by or desk.someone())
+    if again is not None and not again.strip():
+        raise UsageError("--again is empty", hint="say why the card is closed anew")
+    found, outcome = closing.close(name, run, by or desk.someone(), again)
     if as_json:
         view.print_json({"card": found.to_json(), "outcome": outcome.to_json()})
     else:

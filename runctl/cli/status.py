@@ -152,7 +152,8 @@ def _settings(root: Path, found: Listing, columns: list[str]) -> dict[str, dict[
 
     if not any("." in name for name in columns):
         return {}
-    return {entry.run: config_of(record.RunDir(record.runs_root(root) / entry.run)) for entry in found.shown}
+    runs = record.runs_root(root)
+    return {entry.run: config_of(f"{runs}/{entry.run}") for entry in found.shown}
 
 
 def _watch(root: Path, query: Query, columns: list[str], as_json: bool) -> None:
@@ -237,7 +238,8 @@ def _json(found: Listing, money: Purse | None) -> None:
 
     from runctl.view import SCHEMA_VERSION
 
-    rows = ",\n    ".join(json.dumps(entry.to_json(), allow_nan=False) for entry in found.shown)
+    write = json.JSONEncoder(allow_nan=False).encode
+    rows = ",\n    ".join(write(entry.to_json()) for entry in found.shown)
     facts = {"schema_version": SCHEMA_VERSION, "hidden": found.hidden, "purse": money.to_json() if money else None}
     head = "".join(f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in facts.items())
     sys.stdout.write(f'{{\n{head}  "runs": ' + (f"[\n    {rows}\n  ]" if rows else "[]") + "\n}\n")

@@ -82,7 +82,14 @@ class Reading:
         """Why the run may not be launched by this card; None where it may."""
         from runctl.cards import agreement
 
-        return agreement.refusal(self.standings)
+        return agreement.refusal(self.card, self.standings)
+
+    @property
+    def mend(self) -> str:
+        """What to do about `refusal`."""
+        from runctl.cards import agreement
+
+        return agreement.mend(self.card, self.standings)
 
     @cached_property
     def code_since(self) -> str:

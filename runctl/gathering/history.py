@@ -22,7 +22,7 @@ def _rates(root: Path) -> tuple[Tried, ...]:
     from runctl import record
 
     runs = sorted(record.list_runs(root), key=lambda run: _age(run.run), reverse=True)[:MOST]
-    return tuple(one for run in runs if (one := _tried(run.name, record.read_object(run.run))))
+    return tuple(one for run in runs if (one := _tried(run.name, record.content(run))))
 
 
 def _tried(name: str, content: dict[str, Any]) -> Tried | None:

@@ -69,10 +69,13 @@ def _row(report: Report, reading: Reading) -> Row:
     if reading.problems:
         where = f" (line {reading.problems[0].line})" if reading.problems[0].line else ""
         return Row(reading.named, report.path, "not in order", (), f"{reading.problems[0].message}{where}")
+    from runctl.cards import agreement
+
     try:
-        signed = tuple(Signed(one.signature.by, one.signature.verdict, tuple(one.void)) for one in reading.standings)
-        contract = reading.card.contract
-        return Row(reading.named, report.path, contract.status, signed, reading.refusal, contract.goal)
+        standing = [one for one in reading.standings if not one.replaced]
+        signed = tuple(Signed(one.signature.by, one.signature.verdict, tuple(one.void)) for one in standing)
+        state = agreement.state(reading.card, reading.standings)
+        return Row(reading.named, report.path, state, signed, reading.refusal, reading.card.contract.goal)
     except (RunctlError, NotChecked) as error:
         return Row(reading.named, report.path, "not judged", (), str(error))
 
@@ -87,7 +90,8 @@ def _alone(path: Path) -> Row:
         return Row(str(path), "", "not in order", (), error.message)
     signed = tuple(Signed(one.by, one.verdict, judged=False) for one in contract.signatures)
     why = f"its config {contract.config} does not name it, or was not judged"
-    return Row(str(path), contract.config, contract.status, signed, why, contract.goal)
+    state = "closed" if contract.closed else "draft" if not contract.signatures else "not judged"
+    return Row(str(path), contract.config, state, signed, why, contract.goal)
 
 
 def voids(found: Sequence[Row]) -> Iterator[tuple[Row, Signed]]:

@@ -25,7 +25,8 @@ compute: {backend: modal, gpu: T4, timeout: 30m}
 
 `runctl card new CONFIG` drafts one with everything in it that can be computed; say what the run is for, name its
 baseline and its targets, and have it signed. With `policy: {require_card: true}` in `runctl.yaml` such a run is refused
-without one.
+without one. Where the likely cost or time is unknown, the worst case counts; where that is unknown, too, a warning says
+that the policy could not be judged.
 
 ## Policy
 
@@ -42,19 +43,30 @@ from runctl.units import format_duration, format_usd
 
 SEVERITY: Severity = "warning"
 NATIVE = True
+UNJUDGED = "policy.require_card could not be judged"
 POLICY = ("card_cost", "card_time", "require_card")
 
 
 def check(facts: Facts) -> Iterable[Finding]:
-    why = needed(facts)
-    if why and not facts.get("card"):
+    if facts.get("card"):
+        return  # EX103 and EX104 look at it
+    fix = f"runctl card new {facts.path}, then set card: runcards/NAME.md"
+    try:
+        why = needed(facts)
+    except NotChecked as error:
+        if not facts.policy["require_card"]:
+            raise
+        fix = f"set compute.timeout, or {fix}"
+        yield Finding(f"{UNJUDGED}: {error}", at="compute.gpu", fix=fix, severity="warning")
+        return
+    if why:
         severity: Severity = "error" if facts.policy["require_card"] else "warning"
-        fix = f"runctl card new {facts.path}, then set card: runcards/NAME.md"
         yield Finding(f"{why}, and no card says what for", at="compute.gpu", fix=fix, severity=severity)
 
 
 def needed(facts: Facts) -> str:
-    """Why the run needs a card by the policy; empty where it needs none. Raises NotChecked where that is unknown."""
+    """Why the run needs a card by the policy; empty where it needs none. Where the likely cost or time is unknown, the
+    worst case stands for it. Raises NotChecked where that is unknown, too."""
     price = facts.get("compute.price")
     if facts.get("compute.backend") == "local" and (price is None or not price.usd):
         return ""
@@ -63,6 +75,15 @@ def needed(facts: Facts) -> str:
         return f"it is likely to cost {format_usd(cost.likely)}"
     if time is not None and time.likely > facts.policy["card_time"]:
         return f"it is likely to take {format_duration(time.likely)}"
-    if cost is None:
-        raise NotChecked(facts.why("estimate.cost"))
+    if cost is not None and time is not None:
+        return ""
+    worst = facts.get("estimate.worst_cost")
+    if worst is None:
+        if cost is not None:
+            return ""
+        raise NotChecked(f"the likely cost is unknown ({facts.why('estimate.cost')}), and so is the worst case")
+    if cost is None and worst.usd > facts.policy["card_cost"]:
+        return f"its likely cost is unknown, and it may cost {format_usd(worst.usd)} ({worst.words})"
+    if time is None and worst.seconds > facts.policy["card_time"]:
+        return f"its likely time is unknown, and it may take {format_duration(worst.seconds)} ({worst.words})"
     return ""

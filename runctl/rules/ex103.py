@@ -36,7 +36,7 @@ training: {steps: 500}
 
 `runctl card show NAME` says what changed since. Have it signed: `runctl card sign NAME --as YOU --verdict approve`; a
 change on purpose is `runctl card amend NAME --why …` first. A signature is for the card's text, the config and the
-dataset.
+dataset. Who blocks is the only one to lift the block. A closed card is over: the next run needs a card of its own.
 
 ## Policy
 
@@ -46,11 +46,10 @@ dataset.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 from runctl.facts import Facts, Finding, NotChecked, Severity
 from runctl.gathering import carded
-from runctl.rules.ex102 import needed
+from runctl.rules.ex102 import UNJUDGED, needed
 
 SEVERITY: Severity = "warning"
 NATIVE = True
@@ -61,15 +60,16 @@ def check(facts: Facts) -> Iterable[Finding]:
     read = carded.of(facts)
     if read is None or read.problems:
         return  # EX102 asks for a card, EX104 for one that is in order
-    card, refusal = read.card, read.refusal
+    refusal = read.refusal
     if refusal is None:
         if since := read.code_since:
             message = f"{facts.get('card')} was signed before the code changed: {since}"
             yield Finding(message, at="card", fix="look at the difference, then sign again or let it stand")
         return
-    asked = False
-    with suppress(NotChecked):
+    required, asked, unjudged = facts.policy["require_card"], False, ""
+    try:
         asked = bool(needed(facts))
-    severity: Severity = "error" if asked and facts.policy["require_card"] else "warning"
-    fix = f"runctl card sign {card.name} --as YOU --verdict approve"
-    yield Finding(f"{facts.get('card')}: {refusal}", at="card", fix=fix, severity=severity)
+    except NotChecked as error:
+        unjudged = f"; {UNJUDGED}: {error}" if required else ""
+    severity: Severity = "error" if asked and required else "warning"
+    yield Finding(f"{facts.get('card')}: {refusal}{unjudged}", at="card", fix=read.mend, severity=severity)

@@ -60,17 +60,22 @@ kill: [{when: val/loss > 99.0, do: stop}]
 ## What to do
 
 `runctl card amend NAME --why …` computes the tables anew and writes down what changed and why; who signed has to sign
-again. Or set the config back to what was agreed.
+again. Or set the config back to what was agreed. Once a run by the card has begun, what was agreed stays: draft a card
+for the next run. Where only the config's file was moved: `runctl card amend NAME --config PATH --why …`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runctl.facts import Facts, Finding, Severity
 from runctl.gathering.carded import Reading
 from runctl.units import format_usd
+
+if TYPE_CHECKING:
+    from runctl.cards.card import Card
 
 SEVERITY: Severity = "error"
 NATIVE = True
@@ -86,26 +91,37 @@ def check(facts: Facts) -> Iterable[Finding]:
     if problems:
         return
     card, named = read.card, read.named
-    fix = f"runctl card amend {card.name} --why …, or set the config back"
+    if card.contract.closed:
+        return  # its run is over: EX103 asks for another card
+    root = facts.project.root if facts.project is not None else Path()
+    if Path(facts.path).exists() and (root / card.contract.config).resolve() != Path(facts.path).resolve():
+        fix = f'runctl card amend {card.name} --config {facts.path} --why "it was moved", or a card of its own'
+        yield Finding(f"{named} is the card of {card.contract.config}, not of {facts.path}", at="card", fix=fix)
+        return
     for message in _wrong(read, facts):
-        yield Finding(f"{named} {message}", at="card", fix=fix)
+        yield Finding(f"{named} {message}", at="card", fix=_fix(card, root))
+
+
+def _fix(card: Card, root: Path) -> str:
+    """What mends it: once a run by the card has begun, what was agreed stays."""
+    from runctl.cards import launched
+
+    if run := launched.begun(card, root):
+        new = f"runctl card new {card.contract.config} --name {card.name}-next"
+        return f"{new}, since {run} has begun by this card; or set the config back"
+    return f"runctl card amend {card.name} --why …, or set the config back"
 
 
 def _wrong(read: Reading, facts: Facts) -> Iterator[str]:
     from runctl.cards import tables
 
     card = read.card
-
-    root = facts.project.root if facts.project is not None else Path()
-    if Path(facts.path).exists() and (root / card.contract.config).resolve() != Path(facts.path).resolve():
-        yield f"is the card of {card.contract.config}, not of {facts.path}"
-        return
     now = tables.blocks(facts, read.known_changes, read.baseline)
     for name in tables.EXACT:
         if name not in card.text.blocks or (name == "changed" and read.known_changes is None):
             continue
         written, meant = tables.rows(card.text.block(name)), tables.rows(now[name])
-        wrong = [key for key in written if key in meant and written[key] != meant[key] and "unknown:" not in meant[key]]
+        wrong = [key for key in written if key in meant and tables.otherwise(written[key], meant[key])]
         for key in wrong[:_SHOWN]:
             yield f"says {key} {written[key]}, and the config {meant[key]}"
     budget, cost = card.contract.budget.usd, facts.get("estimate.cost")

@@ -18,7 +18,7 @@ _STYLE = {"error": "bad", "warning": "warn", "note": "note"}
 
 def faults(found: Read) -> list[Finding]:
     """What makes a check of a card fail."""
-    return [one for one in _findings(found) if one.severity == "error"]
+    return [one for one in found.findings if one.severity == "error"]
 
 
 def as_json(one: Read | tuple[str, RunctlError]) -> dict[str, Any]:
@@ -30,21 +30,20 @@ def checked(found: Sequence[Read | tuple[str, RunctlError]]) -> None:
         view.say("there are no cards in runcards/; runctl card new CONFIG drafts one")
     for one in found:
         if isinstance(one, tuple):
-            view.out().print(f"bad   {one[0]}", markup=False)
+            view.out().print(f"bad      {one[0]}", markup=False)
             view.print_error(one[1])
             continue
-        wrong = _findings(one)
-        style = "bad" if faults(one) else "warn" if wrong else "good"
-        word = {"bad": "wrong", "warn": "open", "good": "ok"}[style]
-        view.out().print(f"[{style}]{word:<6}[/{style}]", end="")
+        style = "bad" if faults(one) or one.broken else "warn" if one.findings else "good"
+        view.out().print(f"[{style}]{one.state:<9}[/{style}]", end="")
         view.out().print(f"{one.card.path}", markup=False)
-        _told(wrong)
+        _told(one.findings)
+        _told_of_closed(one)
 
 
 def card(found: Read) -> None:
     """One card: the contract, the signatures, what is wrong."""
     contract, out = found.card.contract, view.out()
-    out.print(f"[name]{found.card.name}[/name]  {contract.status}")
+    out.print(f"[name]{found.card.name}[/name]  {found.state}")
     rows = [
         ("goal", contract.goal or "not said"),
         ("question", contract.question or "not said"),
@@ -58,13 +57,14 @@ def card(found: Read) -> None:
     for name, value in rows:
         out.print(f"  {name:<11}{value}", markup=False)
     for one in found.standings:
-        style, word = ("good", "holds") if one.holds else ("warn", f"void: {'; '.join(one.void)}")
+        style, word = "good" if one.holds else "warn", one.words
         said = f" “{one.signature.comment}”" if one.signature.comment else ""
         out.print(f"  signed     {one.signature.by}: {one.signature.verdict}{said}  ", markup=False, end="")
         out.print(word, style=style, markup=False)
     for entry in contract.log:
         out.print(f"  {entry.kind:<11}{entry.at[:10]} {entry.by}: {entry.why}", markup=False)
-    _told(_findings(found))
+    _told(found.findings)
+    _told_of_closed(found)
     out.print(f"  {'may be launched' if found.refusal is None else found.refusal}", markup=False)
 
 
@@ -76,18 +76,22 @@ def board(found: Sequence[Read | tuple[str, RunctlError]]) -> None:
             continue
         contract = one.card.contract
         signed = ", ".join(
-            f"{each.signature.by}: {each.signature.verdict}{'' if each.holds else ' (void)'}" for each in one.standings
+            f"{each.signature.by}: {each.signature.verdict}{' (void)' * bool(each.void)}"
+            for each in one.standings
+            if not each.replaced
         )
-        rows.append([one.card.name, contract.status, ", ".join(contract.baseline), signed, contract.goal])
+        rows.append([one.card.name, one.state, ", ".join(contract.baseline), signed, contract.goal])
     if rows:
         view.table(["card", "state", "baseline", "signed", "goal"], rows)
     else:
         view.say("there are no cards in runcards/; runctl card new CONFIG drafts one")
 
 
-def signed(found: Read) -> None:
+def signed(found: Read, begun: str | None) -> None:
     last = found.standings[-1].signature
     view.out().print(f"{last.by}: {last.verdict}, {found.card.path}", markup=False)
+    if begun:
+        view.say(f"signed after {begun} had started: that does not make {begun} agreed; it is for runs to come")
     view.say("the run may be launched" if found.refusal is None else f"not yet: {found.refusal}")
 
 
@@ -98,10 +102,13 @@ def amended(found: Read, differs: Sequence[str]) -> None:
     view.say(f"to be signed again: {found.refusal}" if found.refusal else "nothing that was signed has changed")
 
 
-def _findings(found: Read) -> list[Finding]:
-    from runctl.cards import desk
-
-    return [one for one in found.report.findings if desk.about_card(one.rule)]
+def _told_of_closed(found: Read) -> None:
+    if not found.card.contract.closed:
+        return
+    for said in found.broken:
+        view.out().print(f"  {said}", markup=False)
+        run = found.card.contract.closed_with or "RUN"
+        view.out().print(f'    fix: undo it, or runctl card close {found.card.name} {run} --again "why"', markup=False)
 
 
 def _told(findings: Sequence[Finding]) -> None:
