@@ -68,12 +68,14 @@ def test_every_command_of_the_page_on_resuming_does_what_it_says(tmp_path):
     (tmp_path / "runctl.yaml").write_text("{}\n")
     for name, text in re.findall(r"```yaml file=(\S+)\n(.*?)```", page, flags=re.S):
         (tmp_path / name).write_text(text)
+    said = {}
     for command, code in commands(ROOT / "docs" / "resume.md"):
         done = run(command, tmp_path)
+        said[command] = done.stdout
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         for line in re.findall(r"^    (error: .*\n      training.*)$", page, flags=re.M) if code == 4 else ():
             assert line.replace("\n    ", "\n") in done.stderr
-    assert "config changed since the launch: training.epochs 2.0 → 3.0" in done.stdout
+    assert "config changed since the launch: training.epochs 2.0 → 3.0" in said["runctl status short"]
 
 
 def test_every_command_of_the_page_on_failures_does_what_it_says_and_its_classes_are_those_of_the_program(tmp_path):

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ ORDER = (
     (
         "runctl.launch",
         "runctl.resume",
+        "runctl.lost",
         "runctl.stop",
         "runctl.status",
         "runctl.logs",
@@ -53,7 +55,7 @@ ORDER = (
     ("runctl.train", "runctl.supervisor", "runctl.backends"),
     ("runctl.preflight", "runctl.reporting", "runctl.guarded"),
     ("runctl.rules", "runctl.adapters"),
-    ("runctl.estimate", "runctl.facts", "runctl.gathering.surroundings", "runctl.gathering.versus"),
+    ("runctl.estimate", "runctl.facts", "runctl.repeats", "runctl.gathering.surroundings", "runctl.gathering.versus"),
     ("runctl.models", "runctl.tasks"),
     ("runctl.guards.watch", "runctl.masking.sweep"),
     ("runctl.marks",),
@@ -62,6 +64,7 @@ ORDER = (
         "runctl.config",
         "runctl.shipped",
         "runctl.yamldoc",
+        "runctl.yamlplain",
         "runctl.yamlscalar",
         "runctl.guards.listing",
         "runctl.guards.grammar",
@@ -95,15 +98,17 @@ def modules():
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
+@cache
 def imports(path, *, top_level_only=False):
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level_only else ast.walk(tree)
+    found = []
     for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def inside(module, rooms):

@@ -1,4 +1,4 @@
-"""The forms of the scan agree, the block looks only backwards, and its weights are mamba-ssm's."""
+"""The forms of the scan agree, so do the paths of the block; it looks only backwards; its weights are mamba-ssm's."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from runctl.models import ssd
-from runctl.models.mamba2 import Mamba2, RMSNorm, conv_silu
+from runctl.errors import RunctlError
+from runctl.models import kernels, ssd
+from runctl.models.fused import conv_silu
+from runctl.models.mamba2 import Mamba2, RMSNorm
 
 torch.set_num_threads(1)
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -144,8 +146,8 @@ def test_the_last_position_of_the_block_equals_that_of_the_whole_in_value_and_gr
     model, frames = block(), torch.randn(3, 9, 16, dtype=torch.float64, requires_grad=True)
     weights = [frames, *model.parameters()]
     whole = torch.autograd.grad(model(frames)[:, -1].sin().sum(), weights)
-    alone = torch.autograd.grad(model.last(frames).sin().sum(), weights)
-    torch.testing.assert_close(model.last(frames), model(frames)[:, -1])
+    alone = torch.autograd.grad(model(frames, last=True).sin().sum(), weights)
+    torch.testing.assert_close(model(frames, last=True), model(frames)[:, -1])
     torch.testing.assert_close(alone, whole)
 
 
@@ -204,6 +206,158 @@ def test_bf16_autocast_stays_close_and_keeps_gradients_in_float32(chunk_size):
     for weights in model.parameters():
         assert weights.grad.dtype == torch.float32
         assert torch.isfinite(weights.grad).all()
+
+
+WINDOWS = {"one chunk": (7, 64), "chunks": (12, 4), "filled": (10, 4), "one frame": (1, 4), "two chunks": (8, 4)}
+
+
+def by_path(model, norm, frames, kernel, *, last=False):
+    """The output of a path, and the gradients of inputs and weights for one fixed direction."""
+    model.kernel = kernel
+    weights = [frames, norm.weight, *model.parameters()]
+    out = model(frames, norm, last=last)
+    direction = torch.cos(torch.arange(out.numel(), dtype=torch.float64)).view(out.shape).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad((out * direction).sum(), weights)]
+
+
+def with_norm(length, chunk, dtype=torch.float64, **sizes):
+    """A block with weights that are no longer as they started, the norm before it, and frames."""
+    torch.manual_seed(0)
+    model = Mamba2(16, **{"d_state": 8, "headdim": 8, "chunk_size": chunk, **sizes}).to(dtype)
+    norm = RMSNorm(16).to(dtype)
+    for weight in (norm.weight, model.norm.weight, model.D):
+        torch.nn.init.normal_(weight)
+    return model, norm, torch.randn(3, length, 16, dtype=dtype, requires_grad=True)
+
+
+def plain(block, u, norm, last):
+    conv = block.conv1d
+    weights = (block.in_proj.weight, conv.weight, conv.bias, block.dt_bias, block.A_log, block.D)
+    return kernels.plain(u, norm, *weights, block.norm.weight, block.out_proj.weight, block.sizes, last)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("kernel", ["eager", "plain"])
+def test_every_path_equals_the_reference_in_outputs_and_gradients(monkeypatch, kernel, window, last):
+    monkeypatch.setitem(kernels.PATHS, "plain", plain)
+    length, chunk = WINDOWS[window]
+    parts = with_norm(length, chunk)
+    expected = by_path(*parts, "reference", last=last)
+    found = by_path(*parts, kernel, last=last)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("window", ["one chunk", "chunks", "filled"])
+def test_steps_that_are_long_or_nothing_keep_gradients_finite_and_right(window):
+    """dt of a hundred forgets all at once, dt that underflows to zero lets nothing in."""
+    length, chunk = WINDOWS[window]
+    model, norm, frames = with_norm(length, chunk)
+    with torch.no_grad():
+        model.dt_bias[:2] = torch.tensor([100.0, -800.0])
+    expected, found = (by_path(model, norm, frames, kernel) for kernel in ("reference", "eager"))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("window", ["one chunk", "chunks", "filled"])
+def test_the_eager_path_in_bf16_is_as_near_to_the_truth_as_plain_operations(monkeypatch, window):
+    """Each gradient of both, against the float32 reference: bf16 has three digits, and sums of many pairs keep two."""
+    monkeypatch.setitem(kernels.PATHS, "plain", plain)
+    length, chunk = {"one chunk": (60, 64), "chunks": (64, 16), "filled": (60, 16)}[window]
+    parts = with_norm(length, chunk, torch.float32, d_state=16)
+    exact = by_path(*parts, "reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, other = (by_path(*parts, kernel) for kernel in ("eager", "plain"))
+    for one, beside, true in zip(rough, other, exact, strict=True):
+        assert torch.isfinite(one).all()
+        assert one.dtype == beside.dtype
+        off, plainly = (float((other.float() - true).norm() / true.norm()) for other in (one, beside))
+        assert off < 0.1
+        assert off < 2 * plainly + 0.01
+
+
+def test_the_eager_path_keeps_less_for_the_backward_pass_than_plain_operations(monkeypatch):
+    monkeypatch.setitem(kernels.PATHS, "plain", plain)
+    model, norm, frames = with_norm(60, 64, torch.float32)
+    kept = {}
+    for kernel in ("eager", "plain"):
+        seen = {}
+        model.kernel = kernel
+
+        def keep(tensor, seen=seen):
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = model(frames, norm)
+        kept[kernel] = sum(seen.values())
+        del out
+    assert kept["eager"] < 0.6 * kept["plain"]
+
+
+def test_the_table_of_measured_paths_names_paths_and_auto_follows_it(monkeypatch):
+    from runctl import shipped
+
+    for row in shipped.load("kernels.yaml"):
+        assert row["kernel"] in kernels.PATHS
+        assert row["measured"]
+    rows = [{"device": "cpu", "precision": "bf16", "frames_up_to": 64, "kernel": "compiled"}]
+    monkeypatch.setattr(shipped, "load", lambda name: rows)
+    chosen = [
+        kernels.choose("auto", device=device, precision=precision, frames=frames)
+        for device, precision, frames in [
+            ("cpu", "bf16", 64),
+            ("cpu", "bf16", 65),
+            ("cpu", "fp32", 10),
+            ("cuda", "bf16", 9),
+        ]
+    ]
+    assert chosen == ["compiled", "eager", "eager", "eager"]
+
+
+def test_mamba_ssm_is_refused_where_it_cannot_run(monkeypatch):
+    with pytest.raises(RunctlError, match="trains on the CPU"):
+        kernels.choose("mamba_ssm", device="cpu", precision="bf16", frames=10)
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunctlError, match="mamba-ssm is not installed") as refused:
+        kernels.choose("mamba_ssm", device="cuda", precision="bf16", frames=10)
+    assert "gpu" in refused.value.hint
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own imports
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_compiled_path_equals_the_eager_one_and_is_for_training_steps_alone(precision):
+    parts = with_norm(12, 12, torch.float32)
+    kernels._compiled_for.clear()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        expected, found = (by_path(*parts, kernel) for kernel in ("eager", "compiled"))
+        assert list(kernels._compiled_for) == [(parts[0].sizes, False)]
+        parts[0].eval()
+        parts[0](parts[2].detach()[:1], parts[1])  # another shape, and no training: not compiled anew
+    close = 1e-4 if precision == "fp32" else 0.03
+    for one, other in zip(found, expected, strict=True):
+        assert (one.float() - other.float()).norm() < close * other.float().norm() + 1e-6
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("window", [(10, 10), (60, 60), (200, 64)])
+def test_mamba_ssms_kernels_equal_the_eager_path_in_outputs_and_gradients(window, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    pytest.importorskip("mamba_ssm", reason="mamba-ssm is not installed: pip install 'runctl[gpu]'")
+    pytest.importorskip("causal_conv1d", reason="causal-conv1d is not installed: pip install 'runctl[gpu]'")
+    torch.manual_seed(0)
+    model, norm = Mamba2(128, chunk_size=window[1]).cuda(), RMSNorm(128).cuda()
+    frames = torch.randn(4, window[0], 128, device="cuda", requires_grad=True)
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+        expected, found = (by_path(model, norm, frames, kernel) for kernel in ("eager", "mamba_ssm"))
+    close = 2e-3 if precision == "fp32" else 0.03  # its products run in tf32
+    for one, other in zip(found, expected, strict=True):
+        assert (one.float() - other.float()).norm() < close * other.float().norm()
 
 
 def test_heads_that_do_not_divide_are_refused():

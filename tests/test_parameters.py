@@ -99,13 +99,13 @@ def test_recomputed_flops_equal_those_of_the_matrix_products_that_run_again(drop
         with FlopCounterMode(display=False) as counter:
             sum(output.sum() for output in built(records).outputs.values()).backward()
         counted.append(counter.get_total_flops())
-    convolutions = 2 * (model.n_layers - 1) * 12 * (64 + 16) * model.d_conv
-    assert counted[1] - counted[0] == 2 * (parameters.recompute_flops(encoding, model) - convolutions)
+    assert counted[1] - counted[0] == 2 * parameters.recompute_flops(encoding, model)
 
 
+@pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize(("context_len", "chunk_size"), [(10, 10), (9, 4), (12, 6)])
-def test_flops_equal_those_of_the_matrix_products_that_run(context_len, chunk_size):
-    """Counted by torch's own counter; it does not see the convolution, which is pointwise code here."""
+def test_flops_equal_those_of_the_matrix_products_that_run(context_len, chunk_size, every):
+    """Counted by torch's own counter, of two windows."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -117,9 +117,8 @@ def test_flops_equal_those_of_the_matrix_products_that_run(context_len, chunk_si
     model = Model(d_model=32, headdim=16, n_layers=3, context_len=context_len, chunk_size=chunk_size, d_state=8)
     records = torch.zeros(2, context_len + 1, columns(encoding).record_bytes, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
-        WorldModel(encoding, model)(records)
-    convolutions = 2 * model.n_layers * context_len * (64 + 16) * model.d_conv
-    assert counter.get_total_flops() == 2 * (parameters.forward_flops(encoding, model) - convolutions)
+        WorldModel(encoding, model)(records, every=every)
+    assert counter.get_total_flops() == 2 * parameters.forward_flops(encoding, model, every=every)
 
 
 def test_heads_that_do_not_divide_are_refused_with_both_numbers():

@@ -46,10 +46,10 @@ def finished(
         record.append_line(run.metrics, {"step": step, "attempt": 1, "val/loss": value})
     ended = time.time() - days * 86400
     outcome = {"succeeded": "succeeded", "stopped": "stopped"}.get(state, "failed")
-    record.write_json(run.attempt(1).result, {"outcome": outcome, "step": 9, "total_steps": 9})
+    record.write_json(run.attempt(1).result, {"outcome": outcome, "step": 9, "total_steps": 9}, durable=False)
     end = {"state": state, "reason": "", "ended": ended, "exit_code": 0, "step": 9, "total_steps": 9}
-    record.write_json(run.attempt(1).exit, end)
-    record.write_json(run.summary, {"state": state, "checkpoints": summary.checkpoints(run)})
+    record.write_json(run.attempt(1).exit, end, durable=False)
+    record.write_json(run.summary, {"state": state, "checkpoints": summary.checkpoints(run)}, durable=False)
     return run
 
 
@@ -59,8 +59,9 @@ def checkpoint(run: record.RunDir, step: int, size: int = 10_000) -> Path:
     data = os.urandom(size)
     (folder / "model.safetensors").write_bytes(data)
     files = {"model.safetensors": {"bytes": size, "sha256": hashlib.sha256(data).hexdigest()}}
-    record.write_json(folder / "manifest.json", {"kind": "checkpoint", "step": step, "files": files, "identity": {}})
-    record.write_text(run.latest, folder.name + "\n")
+    manifest = {"kind": "checkpoint", "step": step, "files": files, "identity": {}}
+    record.write_json(folder / "manifest.json", manifest, durable=False)
+    run.latest.write_text(folder.name + "\n")
     return folder
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_runs import in_state, make, supervised, until
+from fake_runs import clean, in_state, make, supervised, until
 
+from runctl import launch, prune, purse, record, resume, status, stop
 from runctl import project as projects
-from runctl import prune, purse, record, resume, status
 from runctl.errors import RefusedError, UsageError
 from runctl.starting import write_start
 from runctl.supervisor.verdict import ENDED
@@ -303,6 +303,28 @@ def test_a_resume_that_would_overdraw_the_purse_is_refused(tmp_path: Path) -> No
     with pytest.raises(RefusedError):
         resume.plan(run)
     assert [attempt.number for attempt in run.attempts()] == [1]
+
+
+def test_what_is_set_aside_for_a_run_follows_its_changed_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on ten times as long still costs ten times as much; what it was estimated to cost at its launch
+    stays what its account is held against."""
+    monkeypatch.chdir(project(tmp_path, total=1e9, hour=6))
+    path = job(tmp_path, program="import time; time.sleep(60)", timeout="9h")
+    run = launch.start(launch.plan(path, ["declares.steps=200000"]))
+    try:
+        until(run, in_state("running"))
+        before = held(tmp_path).reserved
+        stop.stop(run)
+        resume.start(resume.plan(run, settings=["declares.steps=2000000"], accept=True))
+        until(run, in_state("running"))
+        assert before > 0.02
+        assert held(tmp_path).reserved == pytest.approx(10 * before, rel=0.2)
+        estimate = record.read_object(run.run)["estimate"]["cost"]["value"]["likely"]
+        assert estimate == pytest.approx(before, rel=0.2)
+    finally:
+        clean(run)
 
 
 @pytest.mark.parametrize(

@@ -285,12 +285,14 @@ def test_a_crash_while_stopping_is_not_called_stopped() -> None:
 
 def test_a_lost_supervisor_means_failed_unless_a_result_says_otherwise() -> None:
     lost = {"outcome": "failed", "error": {"type": "", "message": "supervisor lost"}}
-    assert judge_lost(None, stop_requested=False, rebooted=False).reason == "supervisor lost"
-    assert judge_lost(lost, stop_requested=False, rebooted=False).reason == "supervisor lost"
-    assert "restarted" in judge_lost(None, stop_requested=True, rebooted=True).reason
-    assert judge_lost({"outcome": "succeeded"}, stop_requested=False, rebooted=True).state == "succeeded"
-    assert judge_lost({"outcome": "stopped"}, stop_requested=True, rebooted=False).state == "stopped"
-    assert judge_lost({"outcome": "stopped"}, stop_requested=False, rebooted=False).state == "failed"
+    assert judge_lost(None, stop=None, rebooted=False).reason == "supervisor lost"
+    assert judge_lost(lost, stop=None, rebooted=False).reason == "supervisor lost"
+    assert "restarted" in judge_lost(None, stop=Stop("asked", "asked"), rebooted=True).reason
+    assert judge_lost({"outcome": "succeeded"}, stop=None, rebooted=True).state == "succeeded"
+    for kind, state in (("asked", "stopped"), ("preempted", "stopped"), ("guard", "killed"), ("timeout", "failed")):
+        done = judge_lost({"outcome": "stopped"}, stop=Stop(kind, "why"), rebooted=False)
+        assert (done.state, done.reason) == (state, "why, then its supervisor was lost")
+    assert judge_lost({"outcome": "stopped"}, stop=None, rebooted=False).state == "failed"
 
 
 @pytest.fixture

@@ -50,6 +50,12 @@ REAL = {
     "few windows for wide weights": {"d_model": 512, "training": {"batch_size": 4}},
     "no dropout": {"dropout": 0.0, "d_model": 128},
     "residual targets": {"training": {"delta_target": "residual", "grad_clip": 0}},
+    "every position": {"n_layers": 3, "training": {"targets": "all", "delta_target": "residual", "batch_size": 32}},
+    "every position, filled chunks, bf16": {
+        "context_len": 30,
+        "chunk_size": 8,
+        "training": {"targets": "all", "batch_size": 8, "precision": "bf16", "scheduled_sampling": 0.5},
+    },
 }
 
 
@@ -131,7 +137,7 @@ def test_shipped_answers_equal_new_traces() -> None:
     """Random forms and shapes of 2 to 6 layers; the sizes themselves cost nothing on meta tensors."""
     rng = random.Random(5)
     for number in range(6):
-        form = rng.choice(solve.FORMS)
+        form = rng.choice([*solve.FORMS, *solve.EVERY])
         shape = next(solve.shapes(form, 1, seed=900 + number))
         layers = min(shape.model.n_layers, 6)
         shape = replace(

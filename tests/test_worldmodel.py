@@ -14,7 +14,7 @@ from runctl.tasks.worldmodel import losses
 from runctl.tasks.worldmodel.corrupt import corrupt, rate
 from runctl.tasks.worldmodel.encoding import columns
 from runctl.tasks.worldmodel.features import Features
-from runctl.tasks.worldmodel.model import WorldModel
+from runctl.tasks.worldmodel.model import Predictions, WorldModel
 from runctl.tasks.worldmodel.targets import NUMBERS, PREDICTED_IDS
 
 torch.set_num_threads(1)
@@ -265,7 +265,7 @@ def test_recomputed_blocks_give_the_same_bits_and_draw_the_same_numbers(precisio
         torch.manual_seed(1)
         forward = Counter()
         for number, block in enumerate(built.blocks):
-            block.in_proj.register_forward_pre_hook(lambda *_, number=number, seen=forward: seen.update([number]))
+            block.register_forward_pre_hook(lambda *_, number=number, seen=forward: seen.update([number]))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             total, _ = losses.loss(built(records), records, LossWeights(), built.targets)
         total.backward()
@@ -273,6 +273,46 @@ def test_recomputed_blocks_give_the_same_bits_and_draw_the_same_numbers(precisio
         grads = [weights.grad for weights in built.parameters()]
         found.append([total.detach(), *grads, torch.get_rng_state()])
     assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("delta_target", ["delta", "residual"])
+def test_predictions_after_every_frame_end_with_those_of_the_last_one(delta_target):
+    """The same windows, weights and answer; and each position is what a window that ends there would give."""
+    encoding = Encoding(**ALL)
+    built, records = model(encoding, trained=True, delta_target=delta_target), random_records(encoding, 4, 6)
+    last, every = built(records), built(records, every=True)
+    for name, output in every.outputs.items():
+        assert output.shape == (4, 5, *last.outputs[name].shape[1:])
+        torch.testing.assert_close(output[:, -1], last.outputs[name])
+    for name, origin in every.origin.items():
+        assert torch.equal(origin[:, -1], last.origin[name])
+    shorter, names = built(records[:, :4]), ("action", "continuous")
+    for name in names:
+        torch.testing.assert_close(every.outputs[name][:, 2], shorter.outputs[name])
+    assert torch.equal(every.origin["continuous"][:, 2], shorter.origin["continuous"])
+    assert torch.equal(
+        every.origin["continuous"][:, 0], built.targets.of(built.features(records)[0][:, 0], "continuous")
+    )
+
+
+def test_the_loss_after_every_frame_is_the_mean_of_the_losses_of_its_positions():
+    encoding = Encoding(**ALL)
+    built, records = model(encoding, trained=True, delta_target="residual"), random_records(encoding, 4, 6)
+    total, parts = losses.loss(built(records, every=True), records, LossWeights(), built.targets)
+    alone = [
+        losses.loss(built(records[:, : t + 2]), records[:, : t + 2], LossWeights(), built.targets) for t in range(1, 5)
+    ]
+    every = built(records, every=True)
+    first = Predictions(
+        {name: output[:, 0] for name, output in every.outputs.items()},
+        {name: origin[:, 0] for name, origin in every.origin.items()},
+    )
+    alone.insert(0, losses.loss(first, records[:, :2], LossWeights(), built.targets))
+    torch.testing.assert_close(total, torch.stack([one for one, _ in alone]).mean())
+    for name, part in parts.items():
+        torch.testing.assert_close(part, torch.stack([each[name] for _, each in alone]).mean())
+    total.backward()
+    assert all(weights.grad.abs().sum() > 0 for weights in built.parameters())
 
 
 def test_a_few_steps_learn_a_batch_by_heart():

@@ -118,11 +118,17 @@ class Training(Section):
     weight_decay: Weight = 1e-5
     grad_clip: Annotated[float, Field(ge=0)] = Field(1.0, description="clip the gradient's norm; 0: never")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 means autocast; weights stay fp32")
+    kernel: Literal["auto", "reference", "eager", "compiled", "mamba_ssm"] = Field(
+        "auto", description="the code that computes the blocks; auto: the fastest that was measured"
+    )
     activation_checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, more arithmetic"
     )
     delta_target: Literal["delta", "residual"] = Field(
         "delta", description="predict a frame's change, or its difference from the last change"
+    )
+    targets: Literal["last", "all"] = Field(
+        "last", description="predict the frame after a window, or after every frame in it: K times the signal"
     )
     scheduled_sampling: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of windows corrupted")
     ss_noise_scale: Weight = Field(0.1, description="standard deviation of the noise, in scaled units")

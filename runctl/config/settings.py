@@ -172,8 +172,8 @@ def _made(cls: type[Settings], data: Any) -> Any:
     """The section of plainly valid data; raises Doubt or ValueError otherwise. Equal data give the same object."""
     if type(data) is cls:
         return data
-    kinds = tuple(map(type, data.values())) if type(data) is dict else type(data)
-    key = (cls, tuple(data.items()) if type(data) is dict else data, kinds)  # 1, 1.0 and true are equal
+    kinds = tuple([type(one) if one else repr(one) for one in data.values()]) if type(data) is dict else type(data)
+    key = (cls, tuple(data.items()) if type(data) is dict else data, kinds)  # 1, 1.0 and true are equal, 0.0 and -0.0
     try:
         if (known := _known.get(key)) is not None:
             return known

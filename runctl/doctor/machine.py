@@ -118,7 +118,7 @@ def git(project: Path) -> Iterator[Check]:
 
 def runs(project: Path) -> Iterator[Check]:
     """Runs that nobody watches any more, and trainers without one."""
-    found = [status.read(run) for run in record.list_runs(project)]
+    found = [status.read(one.run) for one in status.index(project) if one.ended is None]
     lost = [entry.run for entry in found if entry.state == "lost"]
     stalled = [entry.run for entry in found if entry.state == "stalled"]
     left = [entry.run for entry in found if entry.leftover]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runctl import record
-from runctl.estimate import calibration
+from runctl.estimate import calibration, throughput
 from runctl.estimate.calibration import Measurement
 from runctl.fields import number
 
@@ -48,6 +48,12 @@ def measured(run: record.RunDir) -> Measurement | None:
         except ValueError:
             continue
     return None
+
+
+def speed(run: record.RunDir) -> dict[str, Any]:
+    """How fast the newest attempt that was measured has trained (`throughput.Throughput`); {} where none was."""
+    one = measured(run)
+    return throughput.of(one).to_json() if one is not None else {}
 
 
 def hand_on(run: record.RunDir, number: int, project: Path) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 RECENT = 5
+_ALIKE = ("task", "precision", "processes")  # else nothing is scaled from one shape to another
 KEEP = 200  # files; the oldest go first
 LEAST = 1e-9  # of what cannot be zero
 MOST_SECONDS = 1e9
@@ -45,7 +46,8 @@ class Measurement:
     `step_seconds` is the mean of `steps` optimizer steps after the first few, and `spread` how sure it is (two
     standard errors over blocks of steps, as a share of the mean; `train/timing.py`). A step takes `examples` windows
     on average and `flops`. `startup_data` says on what the start-up depends. `load` is the machine's load average
-    while it was measured, its own share included.
+    while it was measured, its own share included. `data_share` is of the steps, those of validation and checkpoints are
+    of the attempt without its start; `matmul_flops_per_second` is what plain matrix products reached beside it.
     """
 
     kind: str
@@ -65,6 +67,11 @@ class Measurement:
     step_p50_seconds: float | None = None
     step_p90_seconds: float | None = None
     data_share: float | None = None
+    validation_share: float | None = None
+    checkpoint_share: float | None = None
+    matmul_flops_per_second: float | None = None
+    threads: int | None = None
+    cores: int | None = None
     validation_window_seconds: float | None = None
     checkpoint_stall_seconds: float | None = None
     checkpoint_write_seconds: float | None = None
@@ -97,8 +104,9 @@ def folder(project: Path) -> Path:
     return project / ".runctl" / "calibrations"
 
 
-def shape(config: RunConfig) -> dict[str, Any]:
-    """What the time and the memory of a step depend on, whatever the data hold."""
+def shape(config: RunConfig, processes: int | None = None) -> dict[str, Any]:
+    """What the time and the memory of a step depend on, whatever the data hold. `processes` share it; by default as
+    many as the config asks for."""
     from runctl.estimate import parameters
 
     training, model = config.training, config.model
@@ -115,7 +123,25 @@ def shape(config: RunConfig) -> dict[str, Any]:
     }
     if getattr(training, "activation_checkpointing", False):
         found["activation_checkpointing"] = True
+    if training.targets != "last":
+        found["targets"] = training.targets
+    if training.kernel not in ("auto", "eager"):
+        found["kernel"] = training.kernel
+    if (many := sharing(config) if processes is None else processes) > 1:
+        found["processes"] = many
     return found
+
+
+def sharing(config: RunConfig) -> int:
+    """How many processes share a step of a config: those that it names, else one for each GPU."""
+    from runctl import hardware
+
+    gpus = config.compute.gpu.split(",") if config.compute.gpu else ()
+    try:
+        counts = [hardware.split(one.strip())[1] for one in gpus]
+    except UsageError:  # rules say what is wrong with them
+        counts = []
+    return config.training.processes or max(counts, default=1)
 
 
 def digest(of: Mapping[str, Any]) -> str:
@@ -270,10 +296,9 @@ def of_shape(all_of: list[Measurement], shape: Mapping[str, Any]) -> list[Measur
 
 
 def nearest(all_of: list[Measurement], shape: Mapping[str, Any], device: str, flops: float) -> Measurement | None:
-    """The one on this device, of the same task and precision, whose step does the most similar arithmetic."""
+    """The one on this device, of the same task, precision and number of processes, whose step does the most similar
+    arithmetic."""
     fit = [
-        one
-        for one in all_of
-        if one.device == device and all(one.shape.get(key) == shape.get(key) for key in ("task", "precision"))
+        one for one in all_of if one.device == device and all(one.shape.get(key) == shape.get(key) for key in _ALIKE)
     ]
     return min(fit, key=lambda one: abs(math.log(flops / one.flops)), default=None)

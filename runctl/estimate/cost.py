@@ -3,7 +3,8 @@
 An hour is GPUs × their number, CPU cores and host memory, as far as the config states them. The worst case is not an
 estimate: it is what has been paid when every attempt runs into its limit. Only limits that are enforced bound it
 (`compute.timeout` for each attempt, else the provider's own limit, `budget.max_hours` for all together); that of
-`budget.max_cost_usd` is a guard's, at the price of the launch, and bounds no container that outlives its supervisor.
+`budget.max_cost_usd` is a guard's, at the price of the GPU that was given, and bounds no container that outlives its
+supervisor.
 """
 
 from __future__ import annotations

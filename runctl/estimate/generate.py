@@ -1,4 +1,5 @@
-"""`python -m runctl.estimate.generate`: trace every form of the step and write `data/memory.json`.
+"""`python -m runctl.estimate.generate`: trace every form of the step and write `data/memory.json`, and
+`data/memory-every.json` for steps with `training.targets: all`.
 
 `--check` writes nothing and exits 1 where the file is not what the code gives now; `--every N` then looks at every
 N-th form alone. Needs torch; takes some minutes.
@@ -29,29 +30,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare with the file, write nothing")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="with --check: only every N-th form")
     options = parser.parse_args(arguments)
-    forms = solve.FORMS[:: options.every if options.check else 1]
     if options.check:
+        forms = [*solve.FORMS, *solve.EVERY][:: options.every]
         stale = differences(forms)
-        print("\n".join(stale) if stale else f"{traced.FILE.name}: {len(forms)} forms are up to date")
+        print("\n".join(stale) if stale else f"{len(forms)} forms are up to date")
         return 1 if stale else 0
-    write(forms)
+    write()
     return 0
 
 
-def write(forms: Sequence[Mapping[str, Any]]) -> None:
-    """Trace the forms, on all cores, and write the file."""
+def write() -> None:
+    """Trace all forms, on all cores, and write the files."""
     import torch
 
-    found: dict[str, list[Moment]] = {}
     context = multiprocessing.get_context("spawn")
+    made = {"made_with": f"torch {torch.__version__.partition('+')[0]}"}
     with context.Pool(len(os.sched_getaffinity(0))) as pool:
-        for form, moments in zip(forms, pool.imap(solved, forms), strict=True):
-            found[traced.name_of(**form)] = moments
-            print(f"{len(found)} of {len(forms)}: {traced.name_of(**form)}, {len(moments)} moments", flush=True)
-        pairs = pool.map(measured, range(2 * SHAPES))
-    slack = {"kept": spread(pairs[::2]), "recomputed": spread(pairs[1::2])}
-    version = torch.__version__.partition("+")[0]
-    record.write_text(traced.FILE, render(document(found) | {"slack": slack, "made_with": f"torch {version}"}))
+        for file, forms in ((traced.FILE, solve.FORMS), (traced.EVERY, solve.EVERY)):
+            found: dict[str, list[Moment]] = {}
+            for form, moments in zip(forms, pool.imap(solved, forms), strict=True):
+                found[_name(form)] = moments
+                print(f"{len(found)} of {len(forms)}: {_name(form)}, {len(moments)} moments", flush=True)
+            data = document(found) | made
+            if file == traced.FILE:
+                pairs = pool.map(measured, range(2 * SHAPES))
+                data |= {"slack": {"kept": spread(pairs[::2]), "recomputed": spread(pairs[1::2])}}
+            record.write_text(file, render(data))
+
+
+def _name(form: Mapping[str, Any]) -> str:
+    return traced.name_of(**{key: value for key, value in form.items() if key != "every"})
 
 
 def measured(number: int) -> tuple[int, int]:
@@ -119,9 +127,8 @@ def differences(forms: Sequence[Mapping[str, Any]], count: int = 40) -> list[str
             device: traced.Device = "cuda" if form["dropout"] == "cuda" else "cpu"
             there = traced.peak(solve.accumulated(shape), device).total
             if abs(there - now) > 0.001 * now:
-                result.append(
-                    f"{traced.name_of(**form)}: {there:,} bytes in the file, {now:,} traced, for {shape.model}"
-                )
+                form_of = _name(form) + (", every position" if form.get("every") else "")
+                result.append(f"{form_of}: {there:,} bytes in the file, {now:,} traced, for {shape.model}")
                 break
     return result
 

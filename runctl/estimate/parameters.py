@@ -30,40 +30,38 @@ def parts(encoding: Encoding, model: Model) -> dict[str, int]:
     }
 
 
-def flops(encoding: Encoding, model: Model) -> int:
-    """FLOPs of one window, forward and backward: the model's own, without what is computed again."""
-    return forward_flops(encoding, model) + backward_flops(encoding, model)
+def flops(encoding: Encoding, model: Model, *, every: bool = False) -> int:
+    """FLOPs of one window, forward and backward: the model's own, without what is computed again. `every` stands for
+    `training.targets: all`."""
+    return forward_flops(encoding, model, every=every) + backward_flops(encoding, model, every=every)
 
 
-def backward_flops(encoding: Encoding, model: Model) -> int:
+def backward_flops(encoding: Encoding, model: Model, *, every: bool = False) -> int:
     """FLOPs of one window's backward pass: it multiplies twice for each product of the forward pass, once for the
     gradient of each factor (Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1)."""
-    return 2 * forward_flops(encoding, model)
+    return 2 * forward_flops(encoding, model, every=every)
 
 
 def recompute_flops(encoding: Encoding, model: Model) -> int:
-    """FLOPs of one window that activation checkpointing adds: another forward pass of every block but the last.
-
-    Without dropout the output projection is not repeated: nothing of it is needed to go back."""
-    inner, _, _ = widths(model)
-    spared = 0 if model.dropout else model.context_len * inner * model.d_model
-    return 2 * (model.n_layers - 1) * (_layer(model) - spared)
+    """FLOPs of one window that activation checkpointing adds: another forward pass of every block but the last."""
+    return 2 * (model.n_layers - 1) * _layer(model)
 
 
-def forward_flops(encoding: Encoding, model: Model) -> int:
+def forward_flops(encoding: Encoding, model: Model, *, every: bool = False) -> int:
     """FLOPs of one window's forward pass: two for each multiply-add of a matrix product or convolution.
 
     The scan is counted as `models/ssd.py` computes it. In chunks of Q frames (Dao and Gu 2024, "Transformers are
     SSMs", section 6): `C·Bᵀ` takes Q²·N for all heads together, its product with x Q²·D; where there are several
-    chunks, the states take Q·N·D to build and as much to read, and (chunks)²·N·D to pass on. The last layer gates,
-    scans and projects at its last position only. Pointwise work is not counted.
+    chunks, the states take Q·N·D to build and as much to read. The last layer gates, scans and projects at its last
+    position only, unless `every` position predicts. Pointwise work is not counted.
     """
     frames, width = model.context_len, model.d_model
     inner, conv, projected = widths(model)
     last = frames * width * (projected - inner) + 2 * width * inner + frames * conv * model.d_conv
     last += frames * (model.d_state + inner)
-    total = frames * inputs(encoding) * width + (model.n_layers - 1) * _layer(model) + last
-    return 2 * (total + CONTROLLER * width + width * outputs(encoding))
+    total = frames * inputs(encoding) * width + (model.n_layers - 1) * _layer(model)
+    predicted = CONTROLLER * width + width * outputs(encoding)
+    return 2 * (total + (_layer(model) + frames * predicted if every else last + predicted))
 
 
 def _layer(model: Model) -> int:
@@ -74,8 +72,8 @@ def _layer(model: Model) -> int:
     chunks = -(-frames // size)
     scan = chunks * size * size * (model.d_state + inner)
     if chunks > 1:
-        scan += 2 * chunks * size * model.d_state * inner + chunks * chunks * model.d_state * inner
-    return frames * (width * projected + inner * width) + frames * conv * model.d_conv + scan
+        scan += 2 * chunks * size * model.d_state * inner
+    return frames * (width * projected + inner * width) + chunks * size * conv * model.d_conv + scan
 
 
 def inputs(encoding: Encoding) -> int:

@@ -30,7 +30,7 @@ Polynomial = Mapping[Term, int]
 VOCABS = {"action": 401, "jumps": 131, "character": 139, "l_cancel": 149, "hurtbox": 151, "ground": 157}
 VOCABS |= {"last_attack": 163, "state_age_embed": 167, "stage": 173}
 WIDTHS = dict(zip(VOCABS, (233, 239, 241, 269, 271, 277, 281, 283, 293), strict=True))
-BATCH, CHUNK, CHUNKS, FILL, NOISY = 1009, 509, 251, 257, 229
+BATCH, CHUNK, CHUNKS, FILL, NOISY = 1009, 509, 137, 257, 229
 MODEL: dict[str, Any] = {"d_model": 211 * 223, "expand": 3, "headdim": 211, "d_state": 227, "d_conv": 4}
 CONSTANTS = (*range(129), trace.LOOKUP, KEPT_STEPS)  # lengths that depend on no shape: players, buttons, bits
 TIE = 2e-4  # a moment that is higher by a smaller share is not kept
@@ -41,6 +41,8 @@ FORMS = [
         ("fp32", "bf16"), ("one chunk", "chunks", "filled chunks"), ("none", "cpu", "cuda"), *[(False, True)] * 4
     )
 ]
+EVERY = [{**form, "every": True} for form in FORMS]  # the same with `training.targets: all`
+TIE_OF_EVERY = 1e-3  # fewer moments: nothing but a share of a thousandth is lost
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def config(form: Mapping[str, object], layers: int) -> RunConfig:
             scheduled_sampling=0.5 if form["corrupt"] else 0.0,
             ss_corrupt_frames=NOISY,
             delta_target="residual",
+            targets="all" if form.get("every") else "last",
         ),
     )
 
@@ -129,12 +132,13 @@ def winners(form: Mapping[str, object], found: Candidates, *, count: int = 1000,
     terms = {term: np.prod([np.ones(count), *(atoms[name] for name in term)], axis=0) for _, term in found.columns}
     values = np.stack([terms[term] for _, term in found.columns])
     totals = found.fixed @ values + (found.each @ values) * np.array([shape.model.n_layers - 1 for shape in drawn])
+    tie = TIE_OF_EVERY if form.get("every") else TIE
     kept: list[int] = []
     for test in _TESTS:
         rows = np.array([index for index, phase in enumerate(found.phases) if test(phase)], dtype=int)
         chosen = [index for index in kept if test(found.phases[index])]
         best = totals[rows].max(0)
-        while (short := (totals[chosen].max(0) if chosen else 0 * best) < (1 - TIE) * best).any():
+        while (short := (totals[chosen].max(0) if chosen else 0 * best) < (1 - tie) * best).any():
             at = int(np.flatnonzero(short)[0])
             chosen.append(int(rows[np.argmax(totals[rows, at])]))
             kept.append(chosen[-1])
@@ -198,6 +202,7 @@ def shapes(form: Mapping[str, object], count: int, seed: int) -> Iterator[traced
             corrupt=3 if form["corrupt"] else 0,
             windows=rng.choice((None, 1_000)),
             recompute=bool(form["recompute"]),
+            every=bool(form.get("every")),
         )
 
 
@@ -257,6 +262,7 @@ def _lengths(sizes: Mapping[str, int], scan: str) -> dict[int, tuple[int, tuple[
     """Every length that a tensor may have → (factor, dimensions) whose product it is. Raises ValueError where two
     dimensions are equal, which would leave open which one a length is."""
     unused = {"Q", "c", "c-1"} if scan == "one chunk" else set()
+    unused |= {"L+3", "L-1", "L-2", "L-3"} if scan != "filled chunks" else set()  # those of K
     unused |= {"f"} if sizes["f"] == sizes["F"] else set()  # without flags the floats are the stored numbers
     single = [name for name in sizes if name not in unused]
     found: dict[int, tuple[int, tuple[str, ...]]] = {}
@@ -270,6 +276,7 @@ def _lengths(sizes: Mapping[str, int], scan: str) -> dict[int, tuple[int, tuple[
     for names in itertools.chain(*(itertools.combinations(composed, count) for count in (2, 3))):
         found.setdefault(prod(sizes[name] for name in names), (1, names))
     found.setdefault(sizes["K+1"] * sizes["R"], (1, ("K+1", "R")))
+    found.setdefault(2 * sizes["B"] * sizes["K"], (2, ("B", "K")))  # both players at every position
     found.setdefault(4 * sizes["R"], (4, ("R",)))
     found.setdefault(4 * sizes["S"], (4, ("S",)))
     for constant in CONSTANTS:

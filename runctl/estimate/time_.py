@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from runctl.config.every import Every
 from runctl.estimate.calibration import Measurement
-from runctl.light import dataclass, field
+from runctl.light import dataclass, field, replace
 
 Triple = tuple[float, float, float]  # low, likely, high
 
@@ -32,6 +32,7 @@ CPU_FLOPS = (2e9, 6e10)  # per thread: an old core of a busy machine; AVX-512 (5
 CPU_BF16 = 2.2  # at best, against fp32, where the processor multiplies bf16 (measured 1.6 to 2.1)
 CPU_LAYER = (0.0002, 0.01)  # seconds of a layer in a forward and backward pass whatever its size
 CPU_SETUP = (2.0, 8.0, 60.0)  # importing torch, opening or simulating the data
+SHARING = (1.0, 0.8, 0.5)  # what processes that share a step keep of their speed: at best, likely, at worst
 STEADY = 0.12  # a measured pace is never trusted to less: what shares a machine comes and goes
 
 
@@ -149,6 +150,18 @@ def scaled(one: Measurement, work: Work, data: str = "") -> Pace:
         checkpoint=_around(one.checkpoint_stall_seconds or 0.0, 0.9),
         basis=f"scaled by arithmetic × {ratio:.3g} from the {one.said()} on {one.device}",
     )
+
+
+def shared(one: Pace, count: int, of: str) -> Pace:
+    """The pace of `count` processes that share each step, from that of one of them with its part of the windows: at
+    best they lose nothing to each other, at worst half (`SHARING`). How fast gradients travel is not known before it
+    was measured; what each loads and saves stays as it is."""
+    best, likely, worst = SHARING
+    step = one.step[0] / best, one.step[1] / likely, one.step[2] / worst
+    low, middle, high = (value / count for value in one.validation_window)
+    words = f"{one.basis}; {count} {of} share each step: {best:.0%} (perfect) to {worst:.0%} of {count} times one"
+    window = (low / best, middle / likely, high / worst)
+    return replace(one, step=step, validation_window=window, basis=f"{words}, not measured", measured=False)
 
 
 def on_gpu(work: Work, *, peak: float, top: float) -> Pace:

@@ -54,9 +54,11 @@ def work(facts: Facts) -> Work:
 
 
 def pace(facts: Facts, todo: Work, project: Project) -> Pace:
-    """Measured with this shape on this device; else scaled from another shape there; else the stated model."""
+    """Measured with this shape on this device; else scaled from another shape there; else the stated model. Of several
+    processes that share each step the first two were measured with as many; else the pace of one with its part."""
     device = measured_on(facts)
     shape = facts.get("calibration.shape")
+    count = processes(facts)
     if shape is not None:
         known, notes = project.once("calibrations", lambda: calibration.load(project.root))
         facts.put("calibration.notes", notes, "measurement")
@@ -68,10 +70,33 @@ def pace(facts: Facts, todo: Work, project: Project) -> Pace:
         if near := calibration.nearest(known, shape, device, todo.flops):
             facts.put("estimate.pace", "scaled", "measurement")
             return time_.scaled(near, todo, facts.get("data.startup", ""))
+    if count > 1:
+        return _of_several(facts, todo, count, device, known if shape is not None else [])
     facts.put("estimate.pace", "assumed", "derived")
+    return _stated(facts, todo, 1)
+
+
+def _of_several(facts: Facts, todo: Work, count: int, device: str | None, known: list[calibration.Measurement]) -> Pace:
+    """From the pace of one process with its part of each step: scaled from what one alone was measured to do here,
+    else the stated model."""
+    part = replace(todo, examples=max(1, round(todo.examples / count)), flops=todo.flops / count)
+    shape = {key: value for key, value in (facts.get("calibration.shape") or {}).items() if key != "processes"}
+    alone = calibration.nearest(known, shape, device, part.flops) if device is not None and shape else None
+    facts.put("estimate.pace", "scaled" if alone else "assumed", "measurement" if alone else "derived")
+    one = time_.scaled(alone, part, facts.get("data.startup", "")) if alone else _stated(facts, part, count)
+    return time_.shared(one, count, "GPUs" if facts.get("gpu.used") else "processes")
+
+
+def _stated(facts: Facts, todo: Work, count: int) -> Pace:
+    """The stated model of one process of `count`; on a CPU they have the cores together."""
     if facts.need("gpu.used"):
         return _gpu(facts, todo)
-    return time_.on_cpu(todo, threads=_threads(facts), bf16=facts.get("training.precision") == "bf16")
+    threads = _threads(facts)
+    if count > 1:
+        cores = len(os.sched_getaffinity(0)) if facts.get("compute.backend") == "local" else facts.get("compute.cpu")
+        each = facts.get("training.threads") or threads
+        threads = min(float(each), max(1.0, cores / count)) if cores else float(each)
+    return time_.on_cpu(todo, threads=threads, bf16=facts.get("training.precision") == "bf16")
 
 
 def measured_on(facts: Facts) -> str | None:
@@ -81,7 +106,18 @@ def measured_on(facts: Facts) -> str | None:
         return gpu.name if gpu else None
     if facts.get("compute.backend") != "local":
         return None
-    return calibration.cpu_device(facts.get("training.threads"))
+    threads, count = facts.get("training.threads"), processes(facts)
+    if threads is None and count > 1:  # they share the cores out
+        threads = max(1, len(os.sched_getaffinity(0)) // count)
+    return calibration.cpu_device(threads)
+
+
+def processes(facts: Facts) -> int:
+    """How many processes share a step: of runctl's own trainer as many as the config says, of a program of one's own
+    one for each GPU. Of another trainer the work is that of one device already."""
+    if facts.foreign:
+        return 1
+    return int(facts.get("run.processes") or (facts.get("gpu.count", 1) if facts.get("gpu.used", False) else 1))
 
 
 def _threads(facts: Facts) -> float:

@@ -4,7 +4,8 @@ A trace (`estimate/trace.py`) runs the training step on tensors without data and
 each storage is a product of the shape's dimensions, so what is held at a moment of the step is a polynomial in
 them, affine in the number of layers. `python -m runctl.estimate.generate` traces every form that a step can take
 (`form`), keeps the moments that are the highest for some shape, and writes their polynomials; the peak is the
-largest of them. The numbers are bytes of tensors: what an allocator adds is the business of `estimate/memory.py`.
+largest of them. Steps that predict after every frame (`training.targets: all`) have a file of their own. The numbers
+are bytes of tensors: what an allocator adds is the business of `estimate/memory.py`.
 
 A polynomial is written as text, `4 B K D + 8 B`. A moment is its phase and, for each category, the numbers of two
 polynomials, of which the second counts for every layer but the last (that one is computed at its last position only):
@@ -26,6 +27,7 @@ from runctl.light import dataclass
 from runctl.tasks.worldmodel import encoding as encodings
 
 FILE = Path(__file__).parents[1] / "data" / "memory.json"
+EVERY = FILE.with_name("memory-every.json")  # of steps with `training.targets: all`
 PART = 8_192  # windows that the trainer measures the scales on at a time, before it trains
 STEP = ("pass", "backward", "optimizer")  # the phases of training alone
 Device = Literal["cpu", "cuda"]
@@ -35,7 +37,7 @@ Device = Literal["cpu", "cuda"]
 class Shape:
     """All that the memory of a step depends on. `corrupt` is the number of frames that scheduled sampling changes,
     0 for none; `windows` that of the training windows, if it is known; `recompute` stands for activation
-    checkpointing."""
+    checkpointing, `every` for `training.targets: all`. `kernel` is `training.kernel`: only the eager path is traced."""
 
     encoding: Encoding
     model: Model
@@ -45,6 +47,8 @@ class Shape:
     corrupt: int = 0
     windows: int | None = None
     recompute: bool = False
+    every: bool = False
+    kernel: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,11 @@ def peak(shape: Shape, device: Device, phases: tuple[str, ...] = ()) -> Peak:
 
     def value(polynomial: int) -> int:
         if polynomial not in values:
-            values[polynomial] = _value(polynomial, sizes)
+            values[polynomial] = _value(polynomial, shape.every, sizes)
         return values[polynomial]
 
     best = Peak(0, {}, "")
-    for phase, moment in _moments(form(shape, device)):
+    for phase, moment in _moments(form(shape, device), shape.every):
         if phase.endswith("2") and shape.accumulation == 1:
             continue
         if phases and not phase.startswith(phases):
@@ -91,11 +95,14 @@ def outside(shape: Shape) -> list[str]:
         "model.n_layers": (model.n_layers, 2, 1_000),
         "model.context_len": (model.context_len, 4, 1_000_000),
     }
-    return [
+    found = [
         f"{key} is {value}, traced {f'with {low}' if low == high else f'from {low} to {high}'}"
         for key, (value, low, high) in limits.items()
         if not low <= value <= high
     ]
+    if shape.kernel not in ("auto", "eager"):
+        found.append(f"training.kernel is {shape.kernel}, whose memory was not measured: traced is the eager path")
+    return found
 
 
 def form(shape: Shape, device: Device) -> str:
@@ -129,15 +136,22 @@ def atoms(shape: Shape) -> dict[str, int]:
     encoding, model = shape.encoding, shape.model
     inner, channels, projected = parameters.widths(model)
     layout = encodings.columns(encoding)
+    chunk = min(model.context_len, model.chunk_size)
+    filled = -(-model.context_len // chunk) * chunk  # L, in whole chunks
     small = 28 if encoding.projectiles else 26
     numbers = len(layout.names("f32"))
     sizes = {
         "B": shape.batch,
         "K": model.context_len,
         "K+1": model.context_len + 1,
+        "K+3": model.context_len + 3,  # the convolution sees three frames more
         "K-1": model.context_len - 1,
         "K-2": max(0, model.context_len - 2),
         "K-3": max(0, model.context_len - 3),
+        "L-1": filled - 1,
+        "L-2": max(0, filled - 2),
+        "L-3": max(0, filled - 3),
+        "L+3": filled + 3,
         "Q": model.chunk_size,
         "c": -(-model.context_len // model.chunk_size),
         "c-1": max(0, -(-model.context_len // model.chunk_size) - 1),
@@ -165,22 +179,23 @@ def atoms(shape: Shape) -> dict[str, int]:
 
 
 @cache
-def _moments(form: str) -> list[tuple[str, list[tuple[str, int, int]]]]:
+def _moments(form: str, every: bool) -> list[tuple[str, list[tuple[str, int, int]]]]:
     """(phase, (category, fixed, for each layer)) of each moment of a form."""
-    written = _data()["forms"].get(form)
+    data = _data(every)
+    written = data["forms"].get(form)
     if written is None:
         raise ValueError(f"no trace was made of a step with {form}")
     found = []
     for moment in written:
         phase, _, numbers = moment.partition(": ")
-        pairs = zip(_data()["categories"], (pair.split() for pair in numbers.split(",")), strict=False)
+        pairs = zip(data["categories"], (pair.split() for pair in numbers.split(",")), strict=False)
         found.append((phase, [(name, int(pair[0]), int(pair[1])) for name, pair in pairs if pair]))
     return found
 
 
 @cache
-def _data() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+def _data(every: bool = False) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((EVERY if every else FILE).read_text(encoding="utf-8"))
     return data
 
 
@@ -204,13 +219,13 @@ def slack(recompute: bool = False) -> Slack:
     return Slack(**_data()["slack"]["recomputed" if recompute else "kept"])
 
 
-def _value(polynomial: int, sizes: Mapping[str, int]) -> int:
-    return sum(count * prod(sizes[name] for name in names) for count, names in _terms(polynomial))
+def _value(polynomial: int, every: bool, sizes: Mapping[str, int]) -> int:
+    return sum(count * prod(sizes[name] for name in names) for count, names in _terms(polynomial, every))
 
 
 @cache
-def _terms(polynomial: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
+def _terms(polynomial: int, every: bool) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """(factor, dimensions) of each term."""
-    text: str = _data()["polynomials"][polynomial]
+    text: str = _data(every)["polynomials"][polynomial]
     terms = [term.split(" ") for term in text.split(" + ")] if text else []
     return tuple((int(term[0]), tuple(term[1:])) for term in terms)

@@ -51,3 +51,13 @@ def rows(account: dict[str, Any]) -> Iterable[RenderableType]:
 
 
 _STYLE = {"inside": "good", "below": "", "above": "warn"}
+
+
+def speed(told: dict[str, Any]) -> Iterable[RenderableType]:
+    """How fast it trains, against what the device can do; the likely cause where that is little."""
+    from rich.text import Text
+
+    from runctl.estimate import throughput
+
+    for line in throughput.words(told):
+        yield Text(f"  {line}", style="warn" if line.startswith("likely cause") else "")

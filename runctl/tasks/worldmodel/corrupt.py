@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from runctl.config.model import Training
-from runctl.tasks.worldmodel.encoding import CORE, VELOCITIES
 from runctl.tasks.worldmodel.features import Features
 
 
@@ -30,7 +29,7 @@ def corrupt(floats: Tensor, features: Features, training: Training, rate: float,
     windows. The input is left as it is; a rate of 0 draws nothing from the generator (on the floats' device)."""
     if rate <= 0:
         return floats
-    columns = torch.tensor(features.columns((*CORE, *VELOCITIES)), device=floats.device)
+    columns = features.moving
     batch, context, _ = floats.shape
     frames = min(training.ss_corrupt_frames, context)
     chosen = torch.rand(batch, 1, 1, generator=generator, device=floats.device) < rate

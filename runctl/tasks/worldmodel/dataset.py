@@ -39,13 +39,14 @@ class GameEntry:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An open dataset. `records` is a read-only memory map, uint8 (N, R)."""
+    """An open dataset. `records` is a read-only memory map, uint8 (N, R), of the file `stored`."""
 
     path: Path
     manifest: dict[str, Any]
     layout: Layout
     games: tuple[GameEntry, ...]
     records: Array
+    stored: Path
 
     @property
     def digest(self) -> str:
@@ -76,7 +77,22 @@ def open(path: Path | str) -> Dataset:
             hint="encode again with --overwrite",
         )
     records = np.memmap(stored, np.uint8, mode="r", shape=(frames, layout.record_bytes))
-    return Dataset(folder, manifest, layout, games, records)
+    return Dataset(folder, manifest, layout, games, records, stored)
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """The records of a dataset for whoever reads them from front to back: a slice is read from the file, and only that
+    is held."""
+
+    data: Dataset
+
+    def __getitem__(self, records: slice) -> Array:
+        """uint8 (stop - start, R), in memory of its own."""
+        width = self.data.layout.record_bytes
+        count = (records.stop - records.start) * width
+        read: Array = np.fromfile(self.data.stored, np.uint8, count, offset=records.start * width)
+        return read.reshape(-1, width)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -115,14 +131,22 @@ def split(games: Sequence[GameEntry], train_split: float) -> tuple[list[int], li
     return sides([game.identity for game in games], train_split)
 
 
-def window_starts(games: Sequence[GameEntry], ids: Sequence[int], context: int) -> Array:
-    """First frames, int64 (W,), of all windows of `context + 1` consecutive frames that lie inside one game.
+class Windows:
+    """The windows of `context + 1` consecutive frames that lie inside one of the given games: `context` input frames
+    and the target frame after them. They are numbered game by game, and none of them is listed: two numbers for each
+    game are kept, however many windows it has."""
 
-    A window is `context` input frames and the target frame after them.
-    """
-    ranges: list[Array] = [
-        np.arange(games[index].start, games[index].start + games[index].frames - context, dtype=np.int64)
-        for index in ids
-        if games[index].frames > context
-    ]
-    return np.concatenate(ranges) if ranges else np.empty(0, np.int64)
+    def __init__(self, games: Sequence[GameEntry], ids: Sequence[int], context: int) -> None:
+        long = [games[index] for index in ids if games[index].frames > context]
+        counts: Array = np.array([game.frames - context for game in long], np.int64)
+        firsts: Array = np.array([game.start for game in long], np.int64)
+        self._ends: Array = np.cumsum(counts)  # the number after each game's last window
+        self._away: Array = firsts - (self._ends - counts)  # from a window's number to its first frame
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, numbers: Array) -> Array:
+        """The first frames, int64, of the windows with these numbers."""
+        starts: Array = numbers + self._away[np.searchsorted(self._ends, numbers, side="right")]
+        return starts

@@ -55,6 +55,7 @@ class Features(nn.Module):
         buffer("_bytes", torch.tensor([layout.column(name).offset for name in (*small, *narrow, *flags)]))
         buffer("_order", torch.tensor(order))
         buffer("_bits", torch.arange(8, dtype=torch.uint8))
+        buffer("moving", torch.tensor(self.columns((*CORE, *VELOCITIES))))  # what scheduled sampling disturbs
         self._counts = [len(small), len(narrow), len(flags)]
 
     def forward(self, records: Tensor) -> tuple[Tensor, Tensor]:

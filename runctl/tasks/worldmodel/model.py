@@ -33,6 +33,7 @@ from torch.utils.checkpoint import checkpoint
 
 from runctl.config.model import Encoding, Model
 from runctl.models.mamba2 import Mamba2, RMSNorm
+from runctl.tasks.worldmodel.dataset import Windows
 from runctl.tasks.worldmodel.encoding import BINARIES, CONTROLLER, IDS, Layout, columns
 from runctl.tasks.worldmodel.features import Features
 from runctl.tasks.worldmodel.games import Array
@@ -44,14 +45,17 @@ _AS_THEY_ARE = {*BINARIES, *CONTROLLER, "stocks"}  # floats that are not standar
 @dataclass(frozen=True)
 class Predictions:
     """Of one batch. `outputs`: by group, (B, width) as the heads give them, and (B, 2, vocabulary) logits of ids.
-    `origin`: by group of numbers, (B, width) in scaled units: what an output of zero stands for."""
+    `origin`: by group of numbers, (B, width) in scaled units: what an output of zero stands for. With `every`, of the
+    frame after each of the K that were given: (B, K, …)."""
 
     outputs: dict[str, Tensor]
     origin: dict[str, Tensor]
+    every: bool = False
 
 
 class WorldModel(nn.Module):
-    """records (B, K+1, R) → `Predictions` of the last frame, of which only the controller values are read."""
+    """records (B, K+1, R) → `Predictions` of the last frame, of which only the controller values are read. With
+    `every` the frame after each given one is predicted from those up to it, by the same weights."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class WorldModel(nn.Module):
         *,
         delta_target: str = "delta",
         recompute: bool = False,
+        kernel: str = "eager",
     ) -> None:
         super().__init__()
         self.recompute = recompute
@@ -83,6 +88,8 @@ class WorldModel(nn.Module):
         shape |= {"d_conv": model.d_conv, "chunk_size": model.chunk_size}
         self.norms = nn.ModuleList(RMSNorm(model.d_model) for _ in range(model.n_layers))
         self.blocks = nn.ModuleList(Mamba2(model.d_model, **shape) for _ in range(model.n_layers))
+        for block in self.blocks:
+            block.kernel = kernel
         self.dropout = nn.Dropout(model.dropout)
         self.norm = RMSNorm(model.d_model)
         self.controller = nn.Linear(len(CONTROLLER) * 2, model.d_model)
@@ -91,20 +98,22 @@ class WorldModel(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(model.d_model, width) for name, width in widths.items()})
         self._initialise()
 
-    def forward(self, records: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None) -> Predictions:
+    def forward(
+        self, records: Tensor, corrupt: Callable[[Tensor], Tensor] | None = None, *, every: bool = False
+    ) -> Predictions:
         """`corrupt` changes the floats (B, K, F) of the given frames: what the model reads and what its origins
         are made of."""
         floats, ids = self.features(records)
-        given, pad = floats[:, :-1], floats[:, -1].index_select(-1, self._pad)
+        given, pad = floats[:, :-1], (floats[:, 1:] if every else floats[:, -1]).index_select(-1, self._pad)
         if corrupt is not None:
             given = corrupt(given)
-        hidden = self.norm(self.last_position(given, ids[:, :-1])) + self.controller(pad)
+        hidden = self.norm(self.positions(given, ids[:, :-1], every=every)) + self.controller(pad)
         outputs = {name: head(hidden) for name, head in self.heads.items()}
         for kind, vocab in self.vocabs.items():
             outputs[kind] = outputs[kind].unflatten(-1, (2, vocab))
-        return Predictions(outputs, {name: self.targets.origin(given, name) for name in NUMBERS})
+        return Predictions(outputs, {name: self.targets.origin(given, name, every=every) for name in NUMBERS}, every)
 
-    def measure(self, records: Array, starts: Array, context: int) -> None:
+    def measure(self, records: Array, starts: Array | Windows, context: int) -> None:
         """Set the scales of inputs and targets from the training windows at `starts` of `records` (N, R)."""
         device = self.frame.weight.device
         pair = torch.tensor([self.features.columns((name,)) for name in self._measured], device=device)
@@ -119,8 +128,8 @@ class WorldModel(nn.Module):
         for away, name in zip(aways, NUMBERS, strict=True):
             self.targets.scale(name).copy_(usable(away.mean))
 
-    def last_position(self, floats: Tensor, ids: Tensor) -> Tensor:
-        """floats (B, K, F), ids (B, K, I) → what the blocks make of the last frame, (B, d_model)."""
+    def positions(self, floats: Tensor, ids: Tensor, *, every: bool = False) -> Tensor:
+        """floats (B, K, F), ids (B, K, I) → what the blocks make of the last frame, (B, d_model), or of every one."""
         pairs = [
             F.embedding(ids[..., self.features.id_columns(kind)], self.embeddings[kind].weight).flatten(-2)
             for kind in self.features.kinds
@@ -131,13 +140,14 @@ class WorldModel(nn.Module):
             x = self.frame(inputs)
         for norm, block in zip(self.norms[:-1], self.blocks[:-1], strict=True):
             x = x + self._added(norm, block, x)
-        return x[:, -1] + self.dropout(self.blocks[-1].last(self.norms[-1](x)))
+        added = self.dropout(self.blocks[-1](x, self.norms[-1], last=not every))
+        return (x if every else x[:, -1]) + added
 
     def _added(self, norm: nn.Module, block: nn.Module, x: Tensor) -> Tensor:
         """What a layer adds to its input x (B, K, d_model)."""
 
         def run(x: Tensor) -> Tensor:
-            return self.dropout(block(norm(x)))
+            return self.dropout(block(x, norm))
 
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(run, x, use_reentrant=False, preserve_rng_state=self.dropout.p > 0)

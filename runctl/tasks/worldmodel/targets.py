@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from runctl.config.model import Encoding
+from runctl.tasks.worldmodel.dataset import Windows
 from runctl.tasks.worldmodel.encoding import BINARIES, CORE, VELOCITIES
 from runctl.tasks.worldmodel.features import Features, flag_fields
 from runctl.tasks.worldmodel.games import Array
@@ -64,12 +65,21 @@ class Targets(nn.Module):
         """The columns of a group, floats (…, F) → (…, width)."""
         return floats.index_select(-1, getattr(self, f"{name}_columns"))
 
-    def origin(self, floats: Tensor, name: str) -> Tensor:
-        """What an output of zero stands for, (B, width): from the floats (B, K, F) that the model was given."""
+    def origin(self, floats: Tensor, name: str, *, every: bool = False) -> Tensor:
+        """What an output of zero stands for, (B, width): from the floats (B, K, F) that the model was given. With
+        `every`, (B, K, width): of the frame after each; the first one has no movement that could be repeated."""
+        if every:
+            first, rest = self.of(floats[:, :1], name), self.of(floats[:, 1:], name)
+            if name == "continuous" and self.residual:
+                rest = self._repeated(rest, self.of(floats[:, :-1], name))
+            return torch.cat([first, rest], 1)
         last = self.of(floats[:, -1], name)
         if name != "continuous" or not self.residual:
             return last
-        change = last - self.of(floats[:, -2], name)
+        return self._repeated(last, self.of(floats[:, -2], name))
+
+    def _repeated(self, last: Tensor, before: Tensor) -> Tensor:
+        change = last - before
         return last + change * self._moves * (change.abs() <= self.teleport)
 
     def scale(self, name: str) -> Tensor:
@@ -99,7 +109,7 @@ class Spread:
         self.count, self.mean, self.variance = self.count + count, mean, variance
 
 
-def sample(records: Array, starts: Array, context: int) -> Iterator[Tensor]:
+def sample(records: Array, starts: Array | Windows, context: int) -> Iterator[Tensor]:
     """Records (≤ PART, 3, R) of at most SAMPLE windows, evenly spread so that the same data give the same: the last
     two frames that a window gives and the one that it asks for. In parts, so that memory stays bounded."""
     chosen = starts[np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(np.int64)]

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from runctl.config import RunConfig
 from runctl.errors import DataError
+from runctl.models import kernels
 from runctl.record import RunDir
-from runctl.tasks.worldmodel import baselines, canary, corrupt, dataset, losses, metrics, sources
+from runctl.tasks.worldmodel import baselines, canary, corrupt, dataset, losses, metrics, sources, warm_up
 from runctl.tasks.worldmodel import encode as encoder
 from runctl.tasks.worldmodel import encoding as encodings
 from runctl.tasks.worldmodel.model import WorldModel
@@ -27,43 +28,59 @@ Report = Callable[[str], None]
 class WorldModelJob:
     """Windows of K+1 frames: K that the model reads and the one that it predicts."""
 
-    def __init__(self, config: RunConfig, data: dataset.Dataset, device: torch.device, report: Report) -> None:
-        from runctl.train.beside import beside
-        from runctl.train.gather import Gather
+    _lookup: baselines.Lookup | None = None
 
-        self.config = config
+    def __init__(self, config: RunConfig, data: dataset.Dataset, device: torch.device, report: Report) -> None:
+        from runctl.train.beside import Begun
+        from runctl.train.gather import Gather
+        from runctl.train.presence import seat
+
+        self.config, self._report = config, report
         context = config.model.context_len
         training, held_out = dataset.split(data.games, config.data.train_split)
-        starts = [dataset.window_starts(data.games, games, context) for games in (training, held_out)]
-        self.train_windows, self.validation_windows = len(starts[0]), len(starts[1])
-        self._starts = [torch.from_numpy(places) for places in starts]
+        self._windows = [dataset.Windows(data.games, games, context) for games in (training, held_out)]
+        self.train_windows, self.validation_windows = map(len, self._windows)
         kind = ", simulated" if data.manifest["simulated"] else ""
         self.data_source = f"{data.path} ({len(data.games)} games, {len(data.records)} frames{kind})"
         self._record_bytes, self._layout = data.records.shape[1], data.layout
         self._startup_data = f"{'encoded' if config.data.encoded else 'simulated'} {len(data.records)}"
         self.identity = _identity(config, data)
+        kernel = kernels.choose(
+            config.training.kernel, device=device.type, precision=config.training.precision, frames=context
+        )
+        self.kernel = kernels.named(kernel)
         self.model = WorldModel(
             config.encoding,
             config.model,
             data.layout,
             delta_target=config.training.delta_target,
             recompute=config.training.activation_checkpointing,
+            kernel=kernel,
         ).to(device)
         if not self.train_windows:
             return  # the loop says so
-        report("measuring the scales")
-        self.model.measure(data.records, starts[0], context)
         spans = [(data.games[index].start, data.games[index].frames) for index in training]
-        counted = "counting the lookup baseline"
-        self._lookup = beside(
-            lambda: baselines.fit(data.records, spans, data.layout, config.encoding), lambda: report(counted)
-        )
+        whole = dataset.Unmapped(data)
+        self._counting = Begun(lambda: baselines.fit(whole, spans, data.layout, config.encoding))
+        report("measuring the scales")
+        self.model.measure(data.records, self._windows[0], context)
         report("opening the frames")
         self._gather = Gather(data.records, context + 1, device)
+        self.ahead = self._ahead if self._gather.reads_ahead else None
+        self.close = self._gather.close
+        if kernel == "compiled" and seat().size == 1:
+            seconds = warm_up.compile_blocks(self, device, self._record_bytes, report)
+            self.kernel += f" in {seconds:.0f} s"
 
     def batch(self, windows: Tensor, validation: bool) -> Tensor:
         """records (B, K+1, R) uint8 on the device."""
-        return self._gather(self._starts[validation][windows])
+        return self._gather(self._starts(windows, validation))
+
+    def _ahead(self, windows: Tensor, validation: bool) -> None:
+        self._gather.ahead(self._starts(windows, validation))
+
+    def _starts(self, windows: Tensor, validation: bool) -> Tensor:
+        return torch.from_numpy(self._windows[validation][windows.numpy()])
 
     def loss(
         self, batch: Tensor, *, generator: torch.Generator, progress_epochs: float, train: bool
@@ -73,7 +90,8 @@ class WorldModelJob:
         change = partial(
             corrupt.corrupt, features=self.model.features, training=training, rate=rate, generator=generator
         )
-        predictions = self.model(batch, corrupt=change if rate else None)
+        every = train and training.targets == "all"
+        predictions = self.model(batch, corrupt=change if rate else None, every=every)
         return losses.loss(predictions, batch, self.config.loss_weights, self.model.targets)
 
     def expected(self) -> dict[str, object]:
@@ -89,8 +107,16 @@ class WorldModelJob:
         return canary.heads(self.model, batch, self.config.loss_weights)
 
     def metrics(self) -> _Metrics:
+        if self._lookup is None:
+            self._lookup = self._counting.result(lambda: self._report("counting the lookup baseline"))
+        return self._measuring(self._lookup)
+
+    def rehearsal(self) -> _Metrics:
+        return self._measuring(self._lookup or baselines.empty(self.config.encoding))
+
+    def _measuring(self, lookup: baselines.Lookup) -> _Metrics:
         config = self.config
-        return _Metrics(metrics.Metrics(self.model, config.loss_weights, config.encoding, self._lookup))
+        return _Metrics(metrics.Metrics(self.model, config.loss_weights, config.encoding, lookup))
 
 
 class _Metrics:
