@@ -76,7 +76,7 @@ def test_the_questions_of_a_real_team_have_answers() -> None:
 
 
 def test_recomputing_blocks_takes_less_and_is_offered_where_a_run_does_not_fit() -> None:
-    asked = request("L4", batch=8192, n_layers=12)
+    asked = request("L4", batch=16384, n_layers=12)
     less = memory.peak(asked.change(recompute=True))
     assert less.parts["activations"] < 0.2 * memory.peak(asked).parts["activations"]
     assert {"training.activation_checkpointing": "true"} in [change.settings for change in fits.changes(asked)]

@@ -154,7 +154,7 @@ def test_the_shipped_file_is_what_the_code_gives() -> None:
 
 
 def test_a_stale_file_is_told_from_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traced, "_value", lambda polynomial, sizes: 1)
+    monkeypatch.setattr(traced, "_value", lambda polynomial, every, sizes: 1)
     traced.peak.cache_clear()
     try:
         found = generate.differences(solve.FORMS[:1], 2)

@@ -81,7 +81,10 @@ def needed(facts: Facts) -> str:
     if worst is None:
         if cost is not None:
             return ""
-        raise NotChecked(f"the likely cost is unknown ({facts.why('estimate.cost')}), and so is the worst case")
+        why = facts.why("estimate.cost")
+        if why == facts.why("estimate.worst_cost"):
+            raise NotChecked(why)
+        raise NotChecked(f"the likely cost is unknown ({why}), and so is the worst case")
     if cost is None and worst.usd > facts.policy["card_cost"]:
         return f"its likely cost is unknown, and it may cost {format_usd(worst.usd)} ({worst.words})"
     if time is None and worst.seconds > facts.policy["card_time"]:
