@@ -10,7 +10,7 @@ sequence, another process.
 
 ```yaml
 model: {d_model: 384, n_layers: 4}
-training: {steps: 100, batch_size: 7850}
+training: {steps: 100, batch_size: 11000}
 compute: {gpu: T4}
 ```
 

@@ -8,9 +8,9 @@ outcomes is large: the metrics hold whole rows of scores, of which training keep
 ## Fails
 
 ```yaml
-encoding: {action_vocab: 100000}
+encoding: {action_vocab: 200000}
 model: {d_model: 16, n_layers: 2, headdim: 16, context_len: 60, chunk_size: 30}
-training: {steps: 100, batch_size: 49152, precision: bf16, activation_checkpointing: true}
+training: {steps: 100, batch_size: 40000, precision: bf16, activation_checkpointing: true}
 compute: {gpu: A10}
 ```
 
