@@ -23,7 +23,8 @@ from runctl.errors import UsageError
 
 SLOW = "import time; print('early', flush=True); time.sleep(1.4); print('late', flush=True)"
 DIES_ONCE = (
-    "import os; n = os.environ['RUNCTL_ATTEMPT']; print('this is', n, flush=True)\nif n == '1': os.kill(os.getpid(), 9)"
+    "import os, time; n = os.environ['RUNCTL_ATTEMPT']; print('this is', n, flush=True)\n"
+    "if n == '1': time.sleep(3); os.kill(os.getpid(), 9)"  # time enough to begin to follow it
 )
 
 
@@ -124,7 +125,7 @@ def test_moments_are_read_as_people_write_them() -> None:
 
 def test_following_goes_on_over_a_restart_and_ends_with_the_state(project: Path) -> None:
     run = program(project, DIES_ONCE, compute={"retries": 1})
-    with supervised(run, backoff=5.0):
+    with supervised(run, backoff=0.5):
         done = runctl("logs", "-f", "run")
         raw = runctl("logs", "-f", "run", "--attempt", "1", "--raw")
     lines = done.stdout.splitlines()

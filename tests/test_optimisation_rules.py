@@ -143,7 +143,7 @@ def test_other_rates_of_zero_freeze_nothing(key: str, tmp_path: Path) -> None:
 
 
 def test_the_list_of_bad_combinations_names_facts_that_exist_and_its_sources() -> None:
-    known = {*WORDS, "gpu.count", "gpu.capability", "dialect"}
+    known = {*WORDS, "gpu.count", "gpu.capability", "gpu.used", "training.kernel", "dialect"}
     for entry in en105.table():
         assert set(entry.when) <= known, entry.id
         assert entry.sources, entry.id

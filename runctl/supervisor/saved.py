@@ -24,7 +24,8 @@ from runctl.supervisor import kept
 from runctl.supervisor.watchers import Scene, Watcher
 
 _LOOK_SECONDS = 1.0
-_COST = 200.0  # a look that takes long is followed by so many times its processor time without one
+_COST = 200.0  # a look that takes long is followed by so many times its processor time without one,
+_LONGEST_SECONDS = 20.0  # but not by more than this: somebody may be waiting for a checkpoint
 _LOOKS_UNPROVED = 3
 _MOST_ENTRIES = 20_000  # of a folder
 _MOST_FOUND = 500  # newest candidates of one look
@@ -77,7 +78,7 @@ class Saved(Watcher):
             return
         begun = time.thread_time()
         self._look()
-        self.due = now + max(_LOOK_SECONDS, _COST * (time.thread_time() - begun))
+        self.due = now + min(_LONGEST_SECONDS, max(_LOOK_SECONDS, _COST * (time.thread_time() - begun)))
 
     def orphaned(self, group: int) -> None:
         """The program has ended: what its format proves is whole, whenever it was written."""
