@@ -27,7 +27,7 @@ def attach(project: projects.Project, word: str, volume: str | None = None) -> A
     from runctl.backends.modal import client, ids, place, steer
 
     root = record.runs_root(project.root)
-    if (run := record.RunDir(root / word)).run.exists() and not run.remote.exists():
+    if (run := record.RunDir(root / record.check_name(word))).run.exists() and not run.remote.exists():
         raise UsageError(f"{word} is a run of this machine", hint=f"see: runctl status {word}")
     where = place.of(project)
     found = steer.find(word, client.Where("", volume or where.volume, where.environment))

@@ -349,3 +349,10 @@ def test_short_secrets_without_quotes_are_not_kept(line: str, secret: bool) -> N
 def test_colons_in_what_was_given_become_no_pictures(project: Path) -> None:
     done = runctl("wait", "nothing", "--until", "step:x")
     assert "--until step:x: no such thing" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["attach", "status", "stop", "why", "checkpoint"])
+def test_a_word_that_could_leave_the_folder_of_the_runs_is_no_name(command: str, project: Path) -> None:
+    done = runctl(command, "a/../a")
+    assert done.returncode == 2
+    assert "'a/../a' cannot be a run's name" in done.stderr
